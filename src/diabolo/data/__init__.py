@@ -1,0 +1,1 @@
+"""What the user has -> Table (schema and tensors), and back."""

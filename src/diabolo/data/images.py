@@ -1,0 +1,36 @@
+"""Stacks of images: ``(n, height, width)`` or ``(n, channels, height, width)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from diabolo.data.raw import Raw
+
+__all__ = ["read_images"]
+
+
+def read_images(values: NDArray[Any], container: str) -> Raw:
+    """Bring a stack of images to ``(n, channels, height, width)``.
+
+    Raises
+    ------
+    ValueError
+        When the stack is not of a kind or looks channels-last.
+    """
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"expected images of numbers, got dtype {values.dtype}")
+    if values.ndim == 3:
+        return Raw(values[:, None], "image", container, drop_channel=True)
+    if values.ndim != 4:
+        raise ValueError(
+            f"expected rows (n, features), grey images (n, height, width) or images (n, channels, height, width); "
+            f"got an array of shape {values.shape}"
+        )
+    if values.shape[3] in (1, 3, 4) and values.shape[1] not in (1, 3, 4):
+        raise ValueError(
+            f"the images look channels-last {values.shape}; expected (n, channels, height, width): "
+            "pass X.transpose(0, 3, 1, 2)"
+        )
+    return Raw(values, "image", container)

@@ -1,0 +1,37 @@
+"""The common form in which every reader hands over the user's rows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Raw", "refuse_infinity"]
+
+
+class Raw(NamedTuple):
+    """Rows as numbers, NaN where a cell is missing, with what is needed to hand results back in kind."""
+
+    values: NDArray[Any]  # (n, *shape), any real dtype
+    kind: str  # "vector" or "image"
+    container: str  # "numpy", "torch", "pandas", "polars" or "pyarrow"
+    columns: tuple[str, ...] = ()
+    index: Any = None  # row labels of a pandas frame
+    drop_channel: bool = False  # the images came without a channel axis
+
+    def take(self, rows: Any) -> Raw:
+        """Return some rows, by a slice or by positions."""
+        return self._replace(values=self.values[rows], index=None if self.index is None else self.index[rows])
+
+
+def refuse_infinity(raw: Raw) -> None:
+    """Raise when a cell is infinite; a missing cell is written as NaN."""
+    if raw.values.dtype.kind != "f" or not np.isinf(raw.values).any():
+        return
+    where = np.argwhere(np.isinf(raw.values))[0]
+    column = f"column {raw.columns[where[1]]!r}" if raw.columns else f"position {tuple(int(i) for i in where[1:])}"
+    raise ValueError(
+        f"Input X contains infinity or a value too large: row {where[0]}, {column}. "
+        "Write NaN for a missing cell, or clip the value."
+    )

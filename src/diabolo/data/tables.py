@@ -1,0 +1,60 @@
+"""Numeric frames of pandas, polars and pyarrow, through one dataframe-neutral layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from diabolo.data.raw import Raw
+
+__all__ = ["is_frame", "read_frame", "write_frame"]
+
+
+def is_frame(X: Any) -> bool:
+    """Tell whether ``X`` is an eager frame of a known library."""
+    return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
+
+
+def read_frame(X: Any) -> Raw:
+    """Read a frame of numbers and booleans.
+
+    Raises
+    ------
+    ValueError
+        When a column holds anything else; the message names each such column and its kind.
+    """
+    frame = nw.from_native(X, eager_only=True)
+    wrong = []
+    arrays = []
+    for name in frame.columns:
+        column = frame.get_column(name)
+        if not (column.dtype.is_numeric() or column.dtype == nw.Boolean):
+            wrong.append(f"{name!r} ({column.dtype})")
+            continue
+        if column.is_null().any():
+            column = column.cast(nw.Float64)
+        arrays.append(np.asarray(column.to_numpy()))
+    if wrong:
+        raise ValueError(
+            f"expected columns of numbers, but {len(wrong)} of {len(frame.columns)} are not: {', '.join(wrong[:8])}. "
+            "Drop them or encode them as numbers first, for example with sklearn.preprocessing.OneHotEncoder."
+        )
+    if any(a.dtype.kind == "c" for a in arrays):
+        raise ValueError("Complex data not supported")
+    dtype = np.result_type(*arrays) if arrays else np.dtype(float)
+    values = np.empty((len(frame), len(arrays)), dtype=dtype)
+    for j, array in enumerate(arrays):
+        values[:, j] = array
+    index = X.index if frame.implementation.is_pandas() else None
+    return Raw(values, "vector", str(frame.implementation.value), tuple(str(c) for c in frame.columns), index)
+
+
+def write_frame(values: NDArray[Any], columns: tuple[str, ...], container: Any, index: Any = None) -> Any:
+    """Build a frame of the caller's library."""
+    native = nw.from_numpy(np.ascontiguousarray(values), schema=list(columns), backend=container).to_native()
+    if index is not None:
+        native.index = index
+    return native

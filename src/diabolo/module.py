@@ -1,0 +1,135 @@
+"""The one module: corrupt -> encode -> bottleneck -> decode -> log_prob, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diabolo.parts.bottlenecks import Bottleneck
+from diabolo.parts.corruptions import Corruption
+from diabolo.parts.likelihoods import Likelihood
+from diabolo.parts.networks.base import Network
+from diabolo.parts.penalties import Penalty
+from diabolo.records import Batch, Code, Schema, Table, Trace
+
+__all__ = ["AutoencoderModule"]
+
+
+class AutoencoderModule(nn.Module):
+    r"""Runs the parts of an autoencoder in order.
+
+    ::
+
+        x --corruption--> x_in --encoder--> h --bottleneck--> z --decoder--> raw --likelihood--> log p(x | z)
+             (training)        (B, in, *grid)   (B, D, *grid)    (B, P, *shape)   (B, *shape) -> (B,)
+
+    Parameters
+    ----------
+    schema : Schema
+        What was learned of the data.
+    encoder, decoder : nn.Module
+        Any modules of matching widths: ``(B, *shape) -> (B, bottleneck.in_features, *grid)`` and
+        ``(B, bottleneck.out_features, *grid) -> likelihood.params * size`` numbers a row. They also take a context
+        ``(B, C)`` where the schema has one.
+    bottleneck, likelihood, corruption, penalties
+        The other parts.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        bottleneck: Bottleneck,
+        likelihood: Likelihood,
+        corruption: Corruption | None = None,
+        penalties: Sequence[Penalty] = (),
+    ):
+        super().__init__()
+        self.shape = schema.shape
+        self.encoder, self.bottleneck, self.decoder, self.likelihood = encoder, bottleneck, decoder, likelihood
+        self.corruption = corruption
+        self.penalties = nn.ModuleList(penalties)
+        self.code_shape: tuple[int, ...] = (bottleneck.out_features,)
+
+    @classmethod
+    def from_network(
+        cls,
+        network: Network,
+        schema: Schema,
+        *,
+        bottleneck: Bottleneck,
+        likelihood: Likelihood,
+        corruption: Corruption | None = None,
+        penalties: Sequence[Penalty] = (),
+    ) -> AutoencoderModule:
+        """Size both halves of ``network`` from what the other parts declare."""
+        return cls(
+            schema,
+            encoder=network.encoder(schema, bottleneck.in_features, spatial=bottleneck.spatial),
+            decoder=network.decoder(schema, bottleneck.out_features, likelihood.params, spatial=bottleneck.spatial),
+            bottleneck=bottleneck,
+            likelihood=likelihood,
+            corruption=corruption,
+            penalties=penalties,
+        )
+
+    def encode(self, x: Tensor, context: Tensor | None = None, *, sample: bool = False) -> Code:
+        """Return the code of rows ``(B, *shape)``."""
+        h = self.encoder(x) if context is None else self.encoder(x, context)
+        code: Code = self.bottleneck(h, sample=sample)
+        return code
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the parameters of the likelihood ``(B, P, *shape)`` for codes ``(B, D, *grid)``."""
+        raw: Tensor = self.decoder(z) if context is None else self.decoder(z, context)
+        return raw.reshape(-1, self.likelihood.params, *self.shape)
+
+    def trace(self, batch: Batch, *, sample: bool, corrupt: bool = False) -> Trace:
+        """Run everything once; ``sample`` draws from the posterior, ``corrupt`` damages the input first."""
+        x_in = self.corruption(batch.x) if corrupt and self.corruption is not None else batch.x
+        code = self.encode(x_in, batch.context, sample=sample)
+        raw = self.decode(code.z, batch.context)
+        if self.training:
+            self.likelihood.observe(raw, batch.x, batch.mask)
+        return Trace(batch, x_in, code, raw)
+
+    def log_prob_elements(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Return ``log p(x | z)`` of each element ``(B, *shape)``, 0 where a cell is missing."""
+        elements = self.likelihood.log_prob(raw, batch.x)
+        return elements if batch.mask is None else elements * batch.mask
+
+    def log_prob(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Return ``log p(x | z)`` ``(B,)``: the sum over observed features, in nats."""
+        return self.log_prob_elements(raw, batch).flatten(1).sum(1)
+
+    @torch.no_grad()
+    def start(self, table: Table, rows: int = 1024) -> None:
+        """Let parts look at the first rows of ``table``, learn the code's shape, and check that the parts fit together."""
+        batch = table.slice(0, rows)
+        for part in self.modules():
+            on_start: Callable[[Batch], None] | None = getattr(part, "on_start", None)
+            if on_start is not None:
+                on_start(batch)
+        training = self.training
+        self.eval()
+        some = table.slice(0, 2)
+        h = self.encoder(some.x) if some.context is None else self.encoder(some.x, some.context)
+        if h.dim() < 2 or h.shape[1] != self.bottleneck.in_features:
+            raise ValueError(
+                f"the encoder returns rows of shape {tuple(h.shape[1:])}; {type(self.bottleneck).__name__} of this size "
+                f"expects {self.bottleneck.in_features} numbers in dimension 1"
+            )
+        z = self.bottleneck(h, sample=False).z
+        self.code_shape = tuple(z.shape[1:])
+        raw = self.decoder(z) if some.context is None else self.decoder(z, some.context)
+        expected = self.likelihood.params * table.schema.size
+        if raw.numel() != len(some.x) * expected:
+            raise ValueError(
+                f"the decoder returns {raw.numel() // len(some.x)} numbers a row; a row of shape {self.shape} under "
+                f"{type(self.likelihood).__name__} needs {expected}"
+            )
+        self.train(training)

@@ -1,0 +1,1 @@
+"""The five kinds of part. They know nothing of each other, of data or of estimators."""

@@ -1,0 +1,112 @@
+"""Bottlenecks: what happens between encoder and decoder. They act on dim 1, over any trailing grid."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from diabolo.records import Code
+
+__all__ = ["Bottleneck", "Gaussian", "Identity", "gaussian_kl"]
+
+
+class Bottleneck(nn.Module, ABC):
+    """Turns the encoder's output into a code, and says what the code costs.
+
+    Attributes
+    ----------
+    in_features : int
+        Width that the encoder must deliver.
+    out_features : int
+        Width of the code.
+    spatial : bool
+        Whether the code keeps the encoder's grid.
+    generative : bool
+        Whether :meth:`prior` can draw codes.
+    """
+
+    in_features: int
+    out_features: int
+    spatial: bool = False
+    generative: bool = False
+
+    @abstractmethod
+    def forward(self, h: Tensor, *, sample: bool) -> Code:
+        """Map ``(B, in_features, *grid)`` to a code; ``sample=False`` gives its deterministic centre."""
+
+    def prior(self, n: int) -> Tensor:
+        """Draw ``n`` codes ``(n, out_features)`` from the prior."""
+        raise TypeError(f"{type(self).__name__} has no prior to draw codes from")
+
+
+class Identity(Bottleneck):
+    """The code is the encoder's output, through an optional activation.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Width of the code.
+    activation : nn.Module, optional
+        Applied to the code, such as ``nn.ReLU()`` for codes with exact zeros.
+    """
+
+    def __init__(self, latent_dim: int, activation: nn.Module | None = None):
+        super().__init__()
+        self.in_features = self.out_features = latent_dim
+        self.activation = activation if activation is not None else nn.Identity()
+
+    def forward(self, h: Tensor, *, sample: bool) -> Code:
+        """Return ``activation(h)``."""
+        return Code(self.activation(h), {}, {})
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL divergence from N(mu, exp(logvar)) to N(0, 1), element by element, in nats."""
+    return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
+
+
+class Gaussian(Bottleneck):
+    r"""A diagonal Gaussian posterior with a standard normal prior.
+
+    .. math:: z \sim N(\mu(x), \sigma^2(x)), \qquad
+              \text{cost} = \beta \sum_d \mathrm{KL}\left(N(\mu_d, \sigma_d^2) \,\|\, N(0, 1)\right)
+
+    summed over the code, in nats per row.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Width of the code.
+    beta : float
+        Weight of the KL term (Higgins et al., 2017); 1 makes the loss a bound on the likelihood.
+    free_bits : float
+        In training, a unit whose KL, averaged over the batch, is below this many nats is not pushed lower
+        (Kingma et al., 2016, arXiv:1606.04934).
+
+    References
+    ----------
+    Kingma and Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
+    """
+
+    generative = True
+
+    def __init__(self, latent_dim: int, beta: float = 1.0, free_bits: float = 0.0):
+        super().__init__()
+        self.in_features, self.out_features = 2 * latent_dim, latent_dim
+        self.beta, self.free_bits = beta, free_bits
+
+    def forward(self, h: Tensor, *, sample: bool) -> Code:
+        """Split ``h`` into mean and log-variance; draw ``z`` or return the mean."""
+        mu, logvar = h.chunk(2, dim=1)
+        logvar = logvar.clamp(-20.0, 10.0)  # exp of these is finite in float32, and no sane posterior lies outside
+        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if sample else mu
+        kl = gaussian_kl(mu, logvar)  # (B, D, *grid)
+        if self.free_bits > 0 and self.training:
+            kl = torch.where(kl.mean(dim=0, keepdim=True) < self.free_bits, self.free_bits, kl)
+        return Code(z, {"kl": self.beta * kl.flatten(1).sum(1)}, {"mu": mu, "logvar": logvar})
+
+    def prior(self, n: int) -> Tensor:
+        """Draw from N(0, I)."""
+        return torch.randn(n, self.out_features)

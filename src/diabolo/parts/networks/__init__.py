@@ -1,0 +1,1 @@
+"""Networks: the only code that knows the shapes of data."""

@@ -1,0 +1,196 @@
+"""The records that flow through the library: what was learned of the data, a batch, a code, a trace, a loss, a history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Batch", "Code", "Column", "History", "Loss", "Schema", "Table", "Trace"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its name and the range of its observed values, in the user's units."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What was learned of the data in ``fit``, and all that networks are sized from.
+
+    Attributes
+    ----------
+    kind : str
+        ``"vector"`` for rows of numbers, ``"image"`` for ``(channels, height, width)``.
+    shape : tuple of int
+        Shape of one row as the network sees it.
+    n_rows : int
+        Rows seen in ``fit``, the validation rows included.
+    values : str
+        ``"binary"`` when every observed scaled value is 0 or 1, ``"unit"`` when all lie in [0, 1], else ``"real"``.
+    columns : tuple of Column
+        One for each feature of a vector, empty for images.
+    context : int
+        Width of the condition given to encoder and decoder; 0 without one.
+    shared_unit : bool
+        Whether all features are in one unit, as pixels are, so that one scale serves for all.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    n_rows: int
+    values: str = "real"
+    columns: tuple[Column, ...] = ()
+    context: int = 0
+    shared_unit: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of features of a row."""
+        n = 1
+        for length in self.shape:
+            n *= length
+        return n
+
+    def feature(self, index: int) -> str:
+        """Name the feature at a flat ``index`` as a user would: a column, or a pixel."""
+        if self.columns:
+            return f"column {self.columns[index].name!r}"
+        position = []
+        for length in reversed(self.shape):
+            index, remainder = divmod(index, length)
+            position.append(remainder)
+        return f"pixel {tuple(reversed(position))}" if len(position) > 1 else f"column {position[0]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Schema:
+        """Build a schema from what ``to_json`` returned."""
+        columns = tuple(Column(**c) for c in data["columns"])
+        return cls(**{**data, "shape": tuple(data["shape"]), "columns": columns})
+
+
+class Batch(NamedTuple):
+    """Rows as the network sees them."""
+
+    x: Tensor  # (B, *shape), scaled, missing cells filled with 0
+    mask: Tensor | None = None  # (B, *shape), 1 where observed
+    context: Tensor | None = None  # (B, C)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Resident rows: a schema and its tensors. Batches are cut from it by index, whole, never row by row."""
+
+    schema: Schema
+    x: Tensor  # (n, *shape)
+    mask: Tensor | None = None
+    context: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def take(self, index: Tensor) -> Batch:
+        """Gather the rows at ``index`` ``(B,)``."""
+        return Batch(
+            self.x.index_select(0, index),
+            None if self.mask is None else self.mask.index_select(0, index),
+            None if self.context is None else self.context.index_select(0, index),
+        )
+
+    def slice(self, start: int, stop: int) -> Batch:
+        """Return rows ``start`` to ``stop`` as views."""
+        return Batch(
+            self.x[start:stop],
+            None if self.mask is None else self.mask[start:stop],
+            None if self.context is None else self.context[start:stop],
+        )
+
+    def to(self, device: Any) -> Table:
+        """Move the tensors to a device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        context = None if self.context is None else self.context.to(device)
+        return Table(self.schema, self.x.to(device), mask, context)
+
+
+class Code(NamedTuple):
+    """What a bottleneck returns."""
+
+    z: Tensor  # (B, D, *grid)
+    costs: dict[str, Tensor]  # name -> (B,), weighted nats
+    aux: dict[str, Tensor]  # what penalties and diagnostics need, such as mu and logvar
+
+
+class Trace(NamedTuple):
+    """One pass through the model, with everything that a loss or a diagnosis may look at."""
+
+    batch: Batch
+    x_in: Tensor  # (B, *shape), what the encoder saw: batch.x, or a corrupted copy
+    code: Code
+    raw: Tensor  # (B, likelihood.params, *shape)
+
+
+class Loss(NamedTuple):
+    """A loss in nats per row and its named terms, each a scalar."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass
+class History:
+    """How training went.
+
+    ``history_["val_loss"]`` is the list of a quantity over epochs; losses are nats per row of the scaled data,
+    ``mse`` and ``val_mse`` are mean squared errors in the units of the data.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One dict for each epoch.
+    events : list of str
+        What happened on the way: choices made for the user, a recovery from a non-finite loss, an interrupt.
+    stop_reason : str
+        Why training ended.
+    best_epoch : int
+        Epoch (from 1) whose weights the model holds.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    stop_reason: str = ""
+    best_epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        return iter(self.rows)
+
+    def keys(self) -> list[str]:
+        """Names of the recorded quantities."""
+        return list(dict.fromkeys(k for row in self.rows for k in row))
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self.keys():
+            raise KeyError(f"the history has no {name!r}; it has {', '.join(self.keys()) or 'no epoch yet'}")
+        return [row.get(name, float("nan")) for row in self.rows]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> History:
+        """Build a history from what ``to_json`` returned."""
+        return cls(**data)

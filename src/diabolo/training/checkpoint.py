@@ -1,0 +1,69 @@
+"""A checkpoint: one file with everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from diabolo.files import make_folder, write_atomic
+
+__all__ = ["FILE_NAME", "flatten_optimizer", "load_optimizer", "read_checkpoint", "read_fingerprint"]
+__all__ += ["write_checkpoint"]
+
+FILE_NAME = "checkpoint.safetensors"
+
+
+def write_checkpoint(folder: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write a checkpoint; a crash leaves the one before."""
+    make_folder(folder)
+    owned = {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
+    write_atomic(folder / FILE_NAME, save(owned, metadata={"diabolo": json.dumps(meta)}))
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a checkpoint, or return ``None`` where there is none.
+
+    Raises
+    ------
+    ValueError
+        When the file is damaged or not ours.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = (file.metadata() or {}).get("diabolo")
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to start anew") from None
+    if meta is None:
+        raise ValueError(f"{path} was not written by Diabolo; choose another folder for checkpoint=")
+    return tensors, json.loads(meta)
+
+
+def read_fingerprint(folder: Path) -> dict[str, Any] | None:
+    """Return the fingerprint of the run that the folder holds, or ``None`` where there is none."""
+    found = read_checkpoint(folder)
+    return None if found is None else dict(found[1]["fingerprint"])
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's tensors by name."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give the optimiser the tensors that ``flatten_optimizer`` returned, as copies."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        i, key = name.split(".", 1)
+        state.setdefault(int(i), {})[key] = tensor.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

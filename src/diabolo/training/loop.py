@@ -1,0 +1,385 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diabolo.module import AutoencoderModule
+from diabolo.objectives import Objective
+from diabolo.records import Batch, History, Table
+from diabolo.seeding import generator_state, seeded, set_generator_state
+from diabolo.training.checkpoint import flatten_optimizer, load_optimizer, read_checkpoint, write_checkpoint
+from diabolo.training.device import autocast
+from diabolo.training.progress import Progress
+
+__all__ = ["Callback", "DivergenceError", "Run", "Settings", "train"]
+
+EVALUATION_ROWS = 4096  # rows in a batch without gradients
+METRIC_ROWS = 1024  # rows on which mse is watched
+RETRIES = 5  # recoveries from a non-finite loss before giving up
+
+
+class DivergenceError(ArithmeticError):
+    """Training met a non-finite loss again and again; the message names where it comes from."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop is told; every field is resolved, no ``"auto"`` is left."""
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    gradient_clip: float | None = None
+    patience: int | None = None
+    patience_from: float = 0.0
+    max_time: float | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: str = "float32"
+    verbose: int = 0
+    checkpoint: Path | None = None
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    valid_seed: int = 0
+
+
+@dataclass
+class Run:
+    """The state of a run; callbacks see it, a checkpoint holds it."""
+
+    module: AutoencoderModule
+    optimizer: torch.optim.Optimizer
+    settings: Settings
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    steps: int = 0
+    best: dict[str, Tensor] | None = None
+    best_value: float = math.inf
+    waited: int = 0
+    lr_scale: float = 1.0
+    retries: int = 0
+    seconds: float = 0.0
+
+
+class Callback:
+    """Watches a run. Subclass and override; an epoch's return value ``True`` stops training.
+
+    A plain function is taken as ``on_epoch_end``.
+    """
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_end(self, run: Run) -> bool | None:
+        """After each epoch, ``run.history.rows[-1]`` being its record."""
+
+    def on_fit_end(self, run: Run) -> None:
+        """After the last epoch, with the best weights in place."""
+
+
+def train(
+    module: AutoencoderModule,
+    table: Table,
+    train_rows: Tensor,
+    valid_rows: Tensor,
+    objective: Objective,
+    settings: Settings,
+    callbacks: Iterable[Callback | Callable[[Run], bool | None]] = (),
+    metric: Callable[[AutoencoderModule, Batch], dict[str, float]] | None = None,
+) -> History:
+    """Fit ``module`` to rows of ``table``; call it inside :func:`diabolo.seeding.seeded`.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        On ``settings.device``; holds the best weights afterwards.
+    table : Table
+        Scaled rows.
+    train_rows, valid_rows : Tensor of int64
+        Which rows to learn from, and which to judge by; without the latter the last weights are kept.
+    objective : Objective
+        The loss, in nats per row.
+    settings : Settings
+        Everything else.
+    callbacks : iterable of Callback or callable
+        What watches the run.
+    metric : callable, optional
+        ``(module, batch) -> numbers`` to record for each epoch beside the loss.
+
+    Returns
+    -------
+    History
+        One row an epoch, and why it ended. A keyboard interrupt ends training, not the program: the best weights so far are
+        kept and the reason is ``"interrupted"``.
+
+    Raises
+    ------
+    DivergenceError
+        When the loss is not finite even at a much lower learning rate.
+    """
+    run = Run(module, _optimizer(module, settings), settings)
+    watchers = [c if isinstance(c, Callback) else _FunctionCallback(c) for c in callbacks]
+    judged = valid_rows if len(valid_rows) else train_rows[:METRIC_ROWS]
+    steps_per_epoch = math.ceil(len(train_rows) / settings.batch_size)
+    total = settings.max_epochs * steps_per_epoch
+    resumed = settings.checkpoint is not None and _resume(run)
+    if resumed and run.history.stop_reason:
+        _restore_best(run)
+        return run.history
+    for watcher in watchers:
+        watcher.on_fit_begin(run)
+    good = _snapshot(run)
+    with Progress(settings.max_epochs, settings.verbose) as progress:
+        try:
+            while not run.history.stop_reason:
+                began = time.monotonic()
+                row = _run_epoch(run, table, train_rows, objective, total)
+                module.eval()
+                if len(valid_rows):
+                    row |= {f"val_{k}": v for k, v in _evaluate(run, table, valid_rows, objective).items()}
+                if not all(math.isfinite(v) for v in row.values()):
+                    _recover(run, good, table, train_rows)
+                    progress.say(run.history.events[-1])
+                    continue
+                if metric is not None:
+                    found = metric(module, table.take(judged[:METRIC_ROWS]))
+                    row |= {("val_" if len(valid_rows) else "") + k: v for k, v in found.items()}
+                run.epoch += 1
+                run.seconds += time.monotonic() - began
+                run.history.rows.append({"epoch": run.epoch, **row, "seconds": run.seconds})
+                _judge(run, row.get("val_loss"))
+                progress.update(run.epoch, row)
+                stops = [watcher.on_epoch_end(run) for watcher in watchers]  # each sees every epoch
+                run.history.stop_reason = _stop_reason(run, any(stop is True for stop in stops))
+                good = _snapshot(run)
+                if settings.checkpoint is not None:
+                    _save(run)
+        except KeyboardInterrupt:
+            run.history.stop_reason = "interrupted"
+            if run.best is None:
+                _load(run, good)
+        progress.say(f"stopped: {run.history.stop_reason}")
+    _restore_best(run)
+    for watcher in watchers:
+        watcher.on_fit_end(run)
+    return run.history
+
+
+def _run_epoch(run: Run, table: Table, rows: Tensor, objective: Objective, total: int) -> dict[str, float]:
+    """Take one pass over ``rows`` in random order; return the mean loss terms over rows."""
+    module, settings = run.module.train(), run.settings
+    hooks: list[Callable[[], None]] = [p.after_step for p in module.modules() if hasattr(p, "after_step")]  # type: ignore[misc]
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    order = rows[torch.randperm(len(rows)).to(rows.device)]
+    seen: list[tuple[int, Tensor, dict[str, Tensor]]] = []
+    for index in torch.split(order, settings.batch_size):
+        if len(index) == 1 < len(rows):
+            index = torch.cat([index, order[:1]])  # a batch of one has no variance: batch normalisation needs two
+        progress = run.steps / total
+        run.optimizer.param_groups[0]["lr"] = _learning_rate(settings, progress) * run.lr_scale
+        with autocast(settings.device, settings.precision):
+            loss = objective(module, table.take(index), progress)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        if settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+        for hook in hooks:
+            hook()
+        run.steps += 1
+        seen.append((len(index), loss.total.detach(), {k: v.detach() for k, v in loss.terms.items()}))
+    return _means(seen)
+
+
+@torch.no_grad()
+def _evaluate(run: Run, table: Table, rows: Tensor, objective: Objective) -> dict[str, float]:
+    """Return the mean loss terms over ``rows``, with the same noise each time and the training stream left alone."""
+    with seeded(run.settings.valid_seed, run.settings.device):
+        seen = []
+        for index in torch.split(rows, EVALUATION_ROWS):
+            loss = objective(run.module, table.take(index), 1.0)
+            seen.append((len(index), loss.total, loss.terms))
+    return _means(seen)
+
+
+def _means(seen: list[tuple[int, Tensor, dict[str, Tensor]]]) -> dict[str, float]:
+    """Average batches by their rows; the only place where the loop waits for the device."""
+    weights = torch.tensor([n for n, _, _ in seen], dtype=torch.float64)
+    weights /= weights.sum()
+    out = {"loss": float(torch.stack([t for _, t, _ in seen]).cpu().double() @ weights)}
+    for name in seen[0][2]:
+        out[name] = float(torch.stack([terms[name] for _, _, terms in seen]).cpu().double() @ weights)
+    return out
+
+
+def _learning_rate(settings: Settings, progress: float) -> float:
+    """Rise linearly over the first twentieth of training, then fall along a cosine to a hundredth."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    if progress < 0.05:
+        return settings.learning_rate * (0.05 + 0.95 * progress / 0.05)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95)))
+
+
+def _optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    fused = settings.device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(
+        [p for p in module.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
+
+
+def _judge(run: Run, value: float | None) -> None:
+    """Keep the weights when they are the best so far."""
+    if value is None:
+        run.history.best_epoch = run.epoch
+        return
+    if value < run.best_value:
+        run.best_value, run.waited, run.history.best_epoch = value, 0, run.epoch
+        run.best = {k: v.detach().clone() for k, v in run.module.state_dict().items()}
+    elif run.epoch > run.settings.patience_from * run.settings.max_epochs:
+        run.waited += 1
+
+
+def _stop_reason(run: Run, asked: bool) -> str:
+    settings = run.settings
+    if asked:
+        return "stopped by a callback"
+    if settings.patience is not None and run.waited >= settings.patience:
+        return f"no better validation loss for {settings.patience} epochs"
+    if run.epoch >= settings.max_epochs:
+        return f"reached max_epochs={settings.max_epochs}"
+    if settings.max_time is not None and run.seconds >= settings.max_time:
+        return f"reached max_time={settings.max_time:g} s"
+    return ""
+
+
+def _restore_best(run: Run) -> None:
+    if run.best is not None:
+        run.module.load_state_dict(run.best)
+    run.module.eval()
+
+
+Snapshot = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], int]
+
+
+def _snapshot(run: Run) -> Snapshot:
+    weights = {k: v.detach().clone() for k, v in run.module.state_dict().items()}
+    moments = {k: v.clone() for k, v in flatten_optimizer(run.optimizer).items()}
+    return weights, moments, generator_state(run.settings.device), run.steps
+
+
+def _load(run: Run, good: Snapshot) -> None:
+    weights, moments, generators, run.steps = good
+    run.module.load_state_dict(weights)
+    load_optimizer(run.optimizer, moments)
+    set_generator_state(generators, run.settings.device)
+
+
+def _recover(run: Run, good: Snapshot, table: Table, rows: Tensor) -> None:
+    """Go back to the last good weights at a lower learning rate, or say where the trouble comes from."""
+    run.retries += 1
+    if run.retries > RETRIES:
+        cause = _diagnose(run, table, rows)
+        _load(run, good)
+        raise DivergenceError(
+            f"the loss is not finite in epoch {run.epoch + 1}, even at a learning rate of "
+            f"{run.settings.learning_rate * run.lr_scale:.3g}. {cause}"
+        )
+    _load(run, good)
+    run.optimizer.zero_grad(set_to_none=True)
+    run.lr_scale *= 0.25
+    run.history.events.append(
+        f"epoch {run.epoch + 1}: the loss was not finite; went back to the last good weights "
+        f"at {run.lr_scale:.3g} times the learning rate"
+    )
+
+
+@torch.no_grad()
+def _diagnose(run: Run, table: Table, rows: Tensor) -> str:
+    """Name the weights, the layer or the feature that is not finite."""
+    module = run.module.eval()
+    batch = table.take(rows[:EVALUATION_ROWS])
+    largest = int(batch.x.abs().flatten(1).amax(dim=0).argmax())
+    extreme = float(batch.x.flatten(1)[:, largest].abs().max())
+    scaled = f"The largest scaled value is {extreme:.3g}, in {table.schema.feature(largest)}"
+    if extreme > 1e4:
+        return scaled + ": use scale='quantile', or clip or transform that feature."
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return f"Weights {name!r} are not finite. {scaled}. Lower learning_rate, or set gradient_clip=1."
+    found: list[str] = []
+
+    def look(layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and not torch.isfinite(output).all():
+                found.append(layer)
+
+        return hook
+
+    handles = [m.register_forward_hook(look(n)) for n, m in module.named_modules() if n]
+    trace = module.trace(batch, sample=False)
+    for handle in handles:
+        handle.remove()
+    if found:
+        return f"The output of layer {found[0]!r} is not finite. {scaled}. Lower learning_rate."
+    elements = module.log_prob_elements(trace.raw, batch).flatten(1)
+    bad = (~torch.isfinite(elements)).any(dim=0).nonzero().flatten()
+    if len(bad):
+        return f"The log-likelihood of {table.schema.feature(int(bad[0]))} is not finite. {scaled}."
+    return f"{scaled}. Lower learning_rate, or set gradient_clip=1."
+
+
+def _save(run: Run) -> None:
+    tensors = {f"module.{k}": v for k, v in run.module.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in (run.best or {}).items()}
+    tensors |= {f"optimizer.{k}": v for k, v in flatten_optimizer(run.optimizer).items()}
+    tensors |= {f"generator.{k}": v for k, v in generator_state(run.settings.device).items()}
+    numbers = ("epoch", "steps", "best_value", "waited", "lr_scale", "retries", "seconds")
+    meta = {k: getattr(run, k) for k in numbers}
+    meta |= {"history": run.history.to_json(), "fingerprint": run.settings.fingerprint}
+    if run.settings.checkpoint is not None:
+        write_checkpoint(run.settings.checkpoint, tensors, meta)
+
+
+def _resume(run: Run) -> bool:
+    """Take up the run that the checkpoint folder holds, if it holds one."""
+    folder = run.settings.checkpoint
+    found = None if folder is None else read_checkpoint(folder)
+    if found is None:
+        return False
+    tensors, meta = found
+    groups: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}, "generator": {}}
+    for name, tensor in tensors.items():
+        group, key = name.split(".", 1)
+        groups[group][key] = tensor
+    run.module.load_state_dict(groups["module"])
+    load_optimizer(run.optimizer, groups["optimizer"])
+    set_generator_state(groups["generator"], run.settings.device)
+    run.best = groups["best"] or None
+    run.history = History.from_json(meta.pop("history"))
+    meta.pop("fingerprint")
+    for name, value in meta.items():
+        setattr(run, name, value)
+    if run.history.stop_reason.startswith("reached max_time"):
+        run.history.stop_reason = _stop_reason(run, asked=False)  # there may be more time now
+    return True
+
+
+class _FunctionCallback(Callback):
+    def __init__(self, function: Callable[[Run], bool | None]):
+        self.function = function
+
+    def on_epoch_end(self, run: Run) -> bool | None:
+        return self.function(run)

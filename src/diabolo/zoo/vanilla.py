@@ -1,0 +1,182 @@
+"""Deterministic autoencoders: plain, denoising, sparse, and one to build yourself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from torch import nn
+
+from diabolo.checks import Ge, Gt, Lt, ParameterError
+from diabolo.estimator import BaseAutoencoder, register, spec
+from diabolo.module import AutoencoderModule
+from diabolo.parts.bottlenecks import Bottleneck, Identity
+from diabolo.parts.corruptions import CORRUPTIONS, Corruption
+from diabolo.parts.penalties import KLSparsity, L1Sparsity, Penalty
+from diabolo.records import Schema
+
+__all__ = ["Autoencoder", "CustomAutoencoder", "DenoisingAutoencoder", "SparseAutoencoder"]
+
+
+@register
+@spec
+class Autoencoder(BaseAutoencoder):
+    r"""The plain autoencoder: encode each row into a short code, and rebuild the row from it.
+
+    .. math:: L = -\frac1B \sum_b \log p(x_b \mid z_b), \qquad z_b = \text{encoder}(x_b)
+
+    summed over features, averaged over rows, in nats; under the Gaussian likelihood half the sum of squared errors. With
+    ``hidden=()`` it spans the subspace of principal components.
+
+    {parameters}
+
+    References
+    ----------
+    Hinton and Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313, 2006,
+    doi:10.1126/science.1127647.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from diabolo import Autoencoder
+    >>> X = load_iris().data
+    >>> ae = Autoencoder(latent_dim=2, max_epochs=20, random_state=0).fit(X)
+    >>> ae.transform(X).shape, ae.reconstruct(X).shape
+    ((150, 2), (150, 4))
+    """
+
+    def _bottleneck(self, schema: Schema) -> Bottleneck:
+        return Identity(self.latent_dim)
+
+
+@register
+@spec
+class DenoisingAutoencoder(BaseAutoencoder):
+    """Rebuilds the clean row from a damaged copy, so that the code keeps what survives damage.
+
+    The loss is that of :class:`Autoencoder`, with the damaged row going in and the clean row as the target.
+
+    {parameters}
+
+    References
+    ----------
+    Vincent et al., Stacked denoising autoencoders, JMLR 11, 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from diabolo import DenoisingAutoencoder
+    >>> X = load_iris().data
+    >>> dae = DenoisingAutoencoder(noise="masking", level=0.25, max_epochs=5, random_state=0).fit(X)
+    >>> dae.reconstruct(X).shape
+    (150, 4)
+    """
+
+    latent_dim: Annotated[int, Ge(1), "size of the code"] = field(default=32, kw_only=False)
+    noise: Annotated[
+        Literal["gaussian", "masking", "salt_and_pepper", "swap"],
+        "damage: normal noise, cells set to 0, cells set to their feature's lowest or highest value, or cells taken from "
+        "another row",
+    ] = "gaussian"
+    level: Annotated[
+        float,
+        Ge(0),
+        "standard deviation of the normal noise in units of the scaled data, or the fraction of cells damaged",
+    ] = 0.3
+
+    def _bottleneck(self, schema: Schema) -> Bottleneck:
+        return Identity(self.latent_dim)
+
+    def _corruption(self, schema: Schema) -> Corruption:
+        if self.noise != "gaussian" and self.level >= 1:
+            raise ParameterError(f"level={self.level!r}: expected a fraction < 1 of the cells for noise={self.noise!r}")
+        return CORRUPTIONS[self.noise](self.level)
+
+
+@register
+@spec
+class SparseAutoencoder(BaseAutoencoder):
+    r"""A code of which few units are active at a time.
+
+    .. math:: L = -\frac1B \sum_b \log p(x_b \mid z_b) + \lambda \, \Omega(z)
+
+    where :math:`\Omega` is the mean over rows of :math:`\sum_d |z_d|` for rectified codes (``sparsity="l1"``), or the KL
+    divergence of each unit's mean activation from ``rate`` for codes in (0, 1) (``sparsity="kl"``); in nats per row.
+
+    {parameters}
+
+    References
+    ----------
+    Ng, Sparse autoencoder, CS294A lecture notes, 2011.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from diabolo import SparseAutoencoder
+    >>> X = load_iris().data
+    >>> sparse = SparseAutoencoder(16, max_epochs=5, random_state=0).fit(X)
+    >>> bool((sparse.transform(X) >= 0).all())
+    True
+    """
+
+    latent_dim: Annotated[int, Ge(1), "size of the code"] = field(default=64, kw_only=False)
+    sparsity: Annotated[
+        Literal["l1", "kl"], "what is penalised: the absolute code, or the distance of mean activations from a rate"
+    ] = "l1"
+    sparsity_weight: Annotated[float, Ge(0), "weight of the penalty in the loss, in nats per row"] = 0.1
+    rate: Annotated[float, Gt(0), Lt(1), "mean activation that sparsity='kl' aims at"] = 0.05
+
+    def _bottleneck(self, schema: Schema) -> Bottleneck:
+        return Identity(self.latent_dim, nn.ReLU() if self.sparsity == "l1" else nn.Sigmoid())
+
+    def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
+        if self.sparsity == "l1":
+            return (L1Sparsity(self.sparsity_weight),)
+        return (KLSparsity(self.sparsity_weight, self.rate),)
+
+
+@register
+@spec
+class CustomAutoencoder(BaseAutoencoder):
+    """An autoencoder of your own parts, with everything else as in every other model.
+
+    ``build`` gets the schema of the data and returns an :class:`~diabolo.module.AutoencoderModule` of any encoder and decoder
+    with a bottleneck and a likelihood. The parameters that shape the network (``latent_dim``, ``hidden``, ``activation``,
+    ``dropout``, ``norm``, ``network``, ``likelihood``, ``weight_l1``) are left to ``build``.
+
+    {parameters}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from torch import nn
+    >>> from diabolo import AutoencoderModule, CustomAutoencoder
+    >>> from diabolo.parts.bottlenecks import Identity
+    >>> from diabolo.parts.likelihoods import Laplace
+    >>> def build(schema):
+    ...     encoder = nn.Sequential(nn.Linear(schema.size, 16), nn.Tanh(), nn.Linear(16, 2))
+    ...     decoder = nn.Linear(2, schema.size)
+    ...     return AutoencoderModule(
+    ...         schema, encoder=encoder, decoder=decoder, bottleneck=Identity(2), likelihood=Laplace()
+    ...     )
+    >>> X = load_iris().data
+    >>> CustomAutoencoder(build=build, max_epochs=5, random_state=0).fit(X).transform(X).shape
+    (150, 2)
+    """
+
+    build: Annotated[
+        Callable[[Schema], Any] | None, "function from the schema to an AutoencoderModule; required to fit"
+    ] = None
+
+    def _bottleneck(self, schema: Schema) -> Bottleneck:
+        bottleneck: Bottleneck = self._build(schema).bottleneck
+        return bottleneck
+
+    def _build(self, schema: Schema) -> AutoencoderModule:
+        if self.build is None:
+            raise ParameterError("CustomAutoencoder needs build=, a function from the schema to an AutoencoderModule")
+        module = self.build(schema)
+        if not isinstance(module, AutoencoderModule):
+            raise TypeError(f"build returned {type(module).__name__}; expected an AutoencoderModule")
+        return module
