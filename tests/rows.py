@@ -57,6 +57,7 @@ ROWS = [
         (
             Autoencoder(2, **QUICK),
             Autoencoder(2, **QUICK | {"hidden": ()}),
+            Autoencoder(2, network="mlp", **QUICK),
             Autoencoder(3, dropout=0.2, norm="batch", network="residual_mlp", activation="relu", **QUICK),
             Autoencoder(2, norm="layer", likelihood="laplace", scale="minmax", weight_l1=1e-3, **QUICK),
             Autoencoder(2, likelihood="sigmoid_gaussian", gradient_clip=1.0, schedule="constant", **QUICK),

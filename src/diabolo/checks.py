@@ -148,7 +148,7 @@ def _matches(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_matches(value, a) for a in args)
     if origin is Literal:
-        return any(type(value) is type(a) and value == a for a in args)
+        return any((type(value) is type(a) or isinstance(value, str)) and value == a for a in args)
     if origin is tuple:
         return isinstance(value, tuple | list) and all(_matches(v, args[0]) for v in value)
     if origin is collections.abc.Callable or hint is collections.abc.Callable:

@@ -143,8 +143,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     dropout: Annotated[float, Ge(0), Lt(1), "fraction of hidden units dropped in training"] = 0.0
     norm: Annotated[Literal["batch", "layer"] | None, "normalisation in the hidden layers"] = None
     network: Annotated[
-        Literal["auto", "mlp", "residual_mlp"],
-        "kind of network: full connections, or full connections with a skip around each layer; 'auto' is 'mlp'",
+        Literal["auto", "shortcut_mlp", "mlp", "residual_mlp"],
+        "kind of network: full connections beside a linear map that starts at the principal components, plain full "
+        "connections, or full connections with a skip around each layer; 'auto' is 'shortcut_mlp'",
     ] = "auto"
     likelihood: Annotated[
         Literal["auto", "gaussian", "learned_gaussian", "sigmoid_gaussian", "laplace", "bernoulli"],
@@ -234,6 +235,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             self.dropout,
             self.norm,
             residual=self.network == "residual_mlp",
+            shortcut=self.network in ("auto", "shortcut_mlp"),
         )
         return AutoencoderModule.from_network(
             network,
@@ -329,7 +331,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             order = torch.randperm(len(table))
             module = self._build(codec.schema)
             self._check_support(module.likelihood, table, codec)
-            module.start(table)
+            module.start(table, order[n_valid:])
             module, table, order = module.to(device), table.to(device), order.to(device)
             history = train(
                 module,

@@ -12,9 +12,12 @@ from diabolo.parts.corruptions import Corruption
 from diabolo.parts.likelihoods import Likelihood
 from diabolo.parts.networks.base import Network
 from diabolo.parts.penalties import Penalty
+from diabolo.principal import start_at_principal_components
 from diabolo.records import Batch, Code, Schema, Table, Trace
 
 __all__ = ["AutoencoderModule"]
+
+START_ROWS = 20_000  # training rows that parts look at before training
 
 
 class AutoencoderModule(nn.Module):
@@ -91,6 +94,8 @@ class AutoencoderModule(nn.Module):
     def trace(self, batch: Batch, *, sample: bool, corrupt: bool = False) -> Trace:
         """Run everything once; ``sample`` draws from the posterior, ``corrupt`` damages the input first."""
         x_in = self.corruption(batch.x) if corrupt and self.corruption is not None else batch.x
+        if batch.mask is not None:
+            x_in = x_in * batch.mask  # a missing cell looks the same to the encoder in training and afterwards
         code = self.encode(x_in, batch.context, sample=sample)
         raw = self.decode(code.z, batch.context)
         if self.training:
@@ -107,13 +112,24 @@ class AutoencoderModule(nn.Module):
         return self.log_prob_elements(raw, batch).flatten(1).sum(1)
 
     @torch.no_grad()
-    def start(self, table: Table, rows: int = 1024) -> None:
-        """Let parts look at the first rows of ``table``, learn the code's shape, and check that the parts fit together."""
-        batch = table.slice(0, rows)
+    def start(self, table: Table, rows: Tensor) -> None:
+        """Let parts look at the training rows, start linear paths at principal components, and check that parts fit together.
+
+        Parameters
+        ----------
+        table : Table
+            The rows of ``fit``.
+        rows : Tensor of int64
+            Which of them are for training; parts learn from no other.
+        """
+        batch = table.take(rows[:START_ROWS])
         for part in self.modules():
             on_start: Callable[[Batch], None] | None = getattr(part, "on_start", None)
             if on_start is not None:
                 on_start(batch)
+        encoder, decoder = getattr(self.encoder, "shortcut", None), getattr(self.decoder, "shortcut", None)
+        if isinstance(encoder, nn.Linear) and isinstance(decoder, nn.Linear) and self.bottleneck.linear:
+            start_at_principal_components(encoder, decoder, self.bottleneck, self.likelihood, batch.x)
         training = self.training
         self.eval()
         some = table.slice(0, 2)

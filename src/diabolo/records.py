@@ -34,7 +34,8 @@ class Schema:
     n_rows : int
         Rows seen in ``fit``, the validation rows included.
     values : str
-        ``"binary"`` when every observed scaled value is 0 or 1, ``"unit"`` when all lie in [0, 1], else ``"real"``.
+        ``"binary"`` when every observed value is 0 or 1 and scaling keeps it so, ``"unit"`` when all scaled values lie in
+        [0, 1], else ``"real"``.
     columns : tuple of Column
         One for each feature of a vector, empty for images.
     context : int

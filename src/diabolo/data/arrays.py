@@ -26,6 +26,9 @@ def read(X: Any) -> Raw | None:
         For text columns, infinities, complex numbers, or an array that is no stack of images.
     """
     if isinstance(X, torch.Tensor):
+        if X.is_complex():
+            raise ValueError("Complex data not supported")
+        X = X.float() if X.dtype == torch.bfloat16 else X  # numpy has no such type
         values, container = X.detach().cpu().numpy(), "torch"
     elif is_frame(X):
         raw = read_frame(X)
@@ -83,16 +86,18 @@ class ArrayCodec:
         names = raw.columns or tuple(str(j) for j in range(flat.shape[1]))
         is_float = values.dtype.kind == "f"
         if is_float:
-            empty = np.flatnonzero(np.isnan(flat).all(axis=0))
-            if len(empty) and raw.kind == "vector":
+            never = np.isnan(values).all(axis=(0, *range(2, values.ndim)))  # of a column, or of a channel
+            if never.any():
+                empty = np.flatnonzero(never)
+                what = "column" if raw.kind == "vector" else "channel"
                 listed = ", ".join(repr(names[j]) for j in empty[:8])
-                raise ValueError(f"{len(empty)} column(s) have no observed value: {listed}. Drop them before fit.")
-            low, high = np.nanmin(flat, axis=0), np.nanmax(flat, axis=0)
+                raise ValueError(f"{len(empty)} {what}(s) have no observed value: {listed}. Drop them before fit.")
+            low, high = np.fmin.reduce(flat, axis=0), np.fmax.reduce(flat, axis=0)  # NaN for a pixel never seen
             observed = flat[~np.isnan(flat)] if np.isnan(flat).any() else flat
         else:
             low, high, observed = flat.min(axis=0), flat.max(axis=0), flat
         binary = bool(((observed == 0) | (observed == 1)).all())
-        unit = bool(low.min() >= 0 and high.max() <= 1)
+        unit = bool(observed.min() >= 0 and observed.max() <= 1)
         how = scale if scale is not None else "none"
         if how == "auto":
             how = choose_scale(low, high, binary=binary, image=raw.kind == "image")
@@ -105,9 +110,10 @@ class ArrayCodec:
         except OverflowError as error:
             j = int(error.args[0])
             name = f"column {names[j]!r}" if raw.kind == "vector" else f"channel {j}"
+            instead = ", take its logarithm, or use scale='quantile'" if raw.kind == "vector" else " before fit"
             raise ValueError(
                 f"{name} has values as large as {np.nanmax(np.abs(values[:, j])):.3g}, too large to scale; "
-                "rescale it, take its logarithm, or use scale='quantile'"
+                f"rescale it{instead}"
             ) from None
         support = "real"
         if how == "minmax" or (how == "none" and unit):
@@ -132,12 +138,23 @@ class ArrayCodec:
         refuse_infinity(raw)
         scaled = self.scaling.forward(raw.values, np.float64 if dtype == torch.float64 else np.float32)
         mask = None
-        if raw.values.dtype.kind == "f":
+        if not np.isfinite(scaled).all():
+            self._refuse_overflow(raw, scaled)
             missing = np.isnan(scaled)
-            if missing.any():
-                scaled[missing] = 0.0
-                mask = torch.from_numpy(~missing).to(dtype)
+            scaled[missing] = 0.0
+            mask = torch.from_numpy(~missing).to(dtype)
         return Table(self.schema, torch.from_numpy(scaled), mask)
+
+    def _refuse_overflow(self, raw: Raw, scaled: NDArray[Any]) -> None:
+        """Raise where a value is too far from what fit saw to be a number once scaled."""
+        if not np.isinf(scaled).any():
+            return
+        row, *position = (int(i) for i in np.argwhere(np.isinf(scaled))[0])
+        feature = self.schema.feature(int(np.ravel_multi_index(tuple(position), self.schema.shape)))
+        raise ValueError(
+            f"{feature} has {raw.values[(row, *position)]:.3g} in row {row}, too far from the values seen in fit to scale; "
+            "clip it, or write NaN for a missing cell"
+        )
 
     def decode(self, scaled: NDArray[Any], like: Raw | None = None) -> Any:
         """Return scaled rows in the user's units and kind of data; ``like`` is the input, ``None`` means as in fit."""
@@ -152,7 +169,8 @@ class ArrayCodec:
         if container == "torch":
             return torch.from_numpy(np.ascontiguousarray(values))
         if container != "numpy" and self.schema.kind == "vector":
-            return write_frame(values, tuple(c.name for c in self.schema.columns), container, index)
+            labels = None if like is None else like.labels
+            return write_frame(values, tuple(c.name for c in self.schema.columns), container, index, labels)
         return values
 
     def log_volume(self, mask: NDArray[Any] | None, n: int) -> NDArray[np.float64]:

@@ -28,7 +28,8 @@ def read_images(values: NDArray[Any], container: str) -> Raw:
             f"expected rows (n, features), grey images (n, height, width) or images (n, channels, height, width); "
             f"got an array of shape {values.shape}"
         )
-    if values.shape[3] in (1, 3, 4) and values.shape[1] not in (1, 3, 4):
+    first, *_, last = values.shape[1:]
+    if last in (1, 3, 4) and first not in (1, 3, 4) and last < min(values.shape[1:3]):
         raise ValueError(
             f"the images look channels-last {values.shape}; expected (n, channels, height, width): "
             "pass X.transpose(0, 3, 1, 2)"

@@ -18,6 +18,7 @@ class Raw(NamedTuple):
     container: str  # "numpy", "torch", "pandas", "polars" or "pyarrow"
     columns: tuple[str, ...] = ()
     index: Any = None  # row labels of a pandas frame
+    labels: Any = None  # its column labels, which need not be text
     drop_channel: bool = False  # the images came without a channel axis
 
     def take(self, rows: Any) -> Raw:
@@ -30,7 +31,10 @@ def refuse_infinity(raw: Raw) -> None:
     if raw.values.dtype.kind != "f" or not np.isinf(raw.values).any():
         return
     where = np.argwhere(np.isinf(raw.values))[0]
-    column = f"column {raw.columns[where[1]]!r}" if raw.columns else f"position {tuple(int(i) for i in where[1:])}"
+    if raw.kind == "vector":
+        column = f"column {raw.columns[where[1]] if raw.columns else str(where[1])!r}"
+    else:
+        column = f"pixel {tuple(int(i) for i in where[1:])}"
     raise ValueError(
         f"Input X contains infinity or a value too large: row {where[0]}, {column}. "
         "Write NaN for a missing cell, or clip the value."

@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 class Scaling:
-    """``scaled = (x - center) / width``, after an optional quantile transform of each column to a standard normal.
+    """``scaled = (x - center) / width``, then optionally a quantile transform of each column to a standard normal.
 
     Attributes
     ----------
@@ -32,28 +32,41 @@ class Scaling:
     def forward(self, values: Array, dtype: Any) -> Array:
         """Scale ``values`` into a new array of ``dtype``; NaN stays NaN."""
         if self.quantiles is not None:
-            return np.asarray(self._quantile_transformer().transform(values), dtype=dtype)
-        work = np.dtype(dtype) if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.dtype(np.float64)
-        out = np.empty(values.shape, dtype=dtype)
-        np.subtract(values, self.center.astype(work), out=out, dtype=work, casting="unsafe")
-        if (self.width != 1).any():
-            np.divide(out, self.width.astype(out.dtype), out=out)
+            steady = np.subtract(values, self.center, dtype=np.float64, casting="unsafe") / self.width
+            return np.asarray(self._quantile_transformer().transform(steady), dtype=dtype)
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is the caller's to refuse
+            if not self._fits(dtype):
+                wide = np.subtract(values, self.center, dtype=np.float64, casting="unsafe")
+                return np.asarray(wide / self.width, dtype=dtype)
+            work = np.dtype(dtype) if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.dtype(np.float64)
+            out = np.empty(values.shape, dtype=dtype)
+            np.subtract(values, self.center.astype(work), out=out, dtype=work, casting="unsafe")
+            if (self.width != 1).any():
+                np.divide(out, self.width.astype(out.dtype), out=out)
         return out
 
     def inverse(self, scaled: Array) -> Array:
-        """Return values in the units of the data, in the dtype of ``scaled``."""
+        """Return values in the units of the data, in the dtype of ``scaled``, or float64 where that cannot hold them."""
+        dtype = scaled.dtype if self._fits(scaled.dtype) else np.dtype(np.float64)
         if self.quantiles is not None:
-            return np.asarray(self._quantile_transformer().inverse_transform(scaled), dtype=scaled.dtype)
-        out: Array = scaled * self.width.astype(scaled.dtype)
-        out += self.center.astype(scaled.dtype)
+            steady = self._quantile_transformer().inverse_transform(scaled.astype(np.float64))
+            return np.asarray(steady * self.width + self.center, dtype=dtype)
+        out: Array = scaled * self.width.astype(dtype)
+        out += self.center.astype(dtype)
         return out
+
+    def _fits(self, dtype: Any) -> bool:
+        """Tell whether center and width, and values of their size, lie well within the range of ``dtype``."""
+        if np.dtype(dtype) == np.float64:
+            return True
+        return bool((self.width > 1e-30).all() and (self.width < 1e30).all() and (np.abs(self.center) < 1e30).all())
 
     def log_volume(self) -> Array:
         """Log of the width of each feature: a density of the scaled value less this is one in the data's units.
 
         A quantile transform has no one width; its scores stay in nats of the transformed value, and this is 0.
         """
-        return np.log(self.width)
+        return np.log(self.width) if self.quantiles is None else np.zeros_like(self.width)
 
     def _quantile_transformer(self) -> Any:
         from sklearn.preprocessing import QuantileTransformer
@@ -114,35 +127,62 @@ def fit_scaling(values: Array, how: str, *, channels: bool) -> Scaling:
 
     Raises
     ------
-    ValueError
-        When a column is so large that its spread is not a finite number; gives the flat index of the feature.
+    OverflowError
+        When a column is so large that its spread is not a finite number; holds the flat index of the feature.
     """
     over = (0, *range(2, values.ndim)) if channels else (0,)
     shape = (values.shape[1], *(1,) * (values.ndim - 2)) if channels else values.shape[1:]
     if how == "none":
         return Scaling(how, np.zeros(shape), np.ones(shape))
     if how == "quantile":
-        from sklearn.preprocessing import QuantileTransformer
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # fewer rows than knots is fine here
-            knots = QuantileTransformer(n_quantiles=1000, subsample=100_000, random_state=0)
-            knots.fit(values.astype(np.float64, copy=False))
-        return Scaling(how, np.zeros(shape), np.ones(shape), np.asarray(knots.quantiles_))
+        return _fit_quantiles(values.astype(np.float64, copy=False))
     with np.errstate(over="ignore", invalid="ignore"):
-        center = np.nanmean(values, axis=over, dtype=np.float64).reshape(shape)
+        low = np.nanmin(values, axis=over).astype(np.float64).reshape(shape)
+        high = np.nanmax(values, axis=over).astype(np.float64).reshape(shape)
         if how == "minmax":
-            low = np.nanmin(values, axis=over).astype(np.float64).reshape(shape)
-            high = np.nanmax(values, axis=over).astype(np.float64).reshape(shape)
             if channels:
                 low, high = np.full(shape, low.min()), np.full(shape, high.max())
             center, width = low, high - low
         else:
-            width = np.nanstd(values, axis=over, dtype=np.float64).reshape(shape)
-            if how == "shared":
-                width = np.full(shape, np.sqrt(np.mean(width**2)))
+            center, width = _moments(values, over, shape)
+            center, width = np.where(low == high, low, center), np.where(low == high, 0.0, width)
     if not (np.isfinite(center).all() and np.isfinite(width).all()):
         bad = int(np.flatnonzero(~(np.isfinite(center) & np.isfinite(width)).ravel())[0])
         raise OverflowError(bad)
-    tiny = width <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(center), np.finfo(np.float64).tiny)
-    return Scaling(how, center, np.where(tiny, 1.0, width))  # a constant column keeps its unit
+    if how == "shared":
+        width = np.full(shape, np.sqrt(np.sum(width**2 / width.size)))
+        return Scaling(how, center, np.where(width == 0, 1.0, width))
+    # a constant column keeps its unit, and so does one that varies by no more than rounding
+    rounding = width <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(low), np.abs(high))
+    return Scaling(how, center, np.where(rounding, np.maximum(width, 1.0), width))
+
+
+def _fit_quantiles(values: Array) -> Scaling:
+    """Learn the knots of a quantile transform, in units of each column's typical distance from its median.
+
+    Scikit-learn takes values within 1e-7 of a column's ends for the ends, whatever the column's unit: this gives it one.
+    """
+    from sklearn.preprocessing import QuantileTransformer
+
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # a constant column has no distance
+        center = np.nanmedian(values, axis=0)
+        gap = np.abs(values - center)
+        width = np.nanmedian(np.where(gap == 0, np.nan, gap), axis=0)
+        width = np.where(width > 0, width, 1.0)
+        steady = (values - center) / width
+    if np.isinf(steady).any():
+        raise OverflowError(int(np.flatnonzero(np.isinf(steady).any(axis=0))[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # fewer rows than knots is fine here
+        knots = QuantileTransformer(n_quantiles=1000, subsample=100_000, random_state=0).fit(steady)
+    return Scaling("quantile", center, width, np.asarray(knots.quantiles_))
+
+
+def _moments(values: Array, over: tuple[int, ...], shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return mean and standard deviation; a second pass takes out the rounding error of the first mean."""
+    center = np.nanmean(values, axis=over, dtype=np.float64).reshape(shape)
+    gap = np.subtract(values, center, dtype=np.float64, casting="unsafe")
+    shift = np.nanmean(gap, axis=over).reshape(shape)
+    variance = np.nanmean(np.square(gap, out=gap), axis=over).reshape(shape) - shift**2
+    return center + shift, np.sqrt(np.maximum(variance, 0.0))

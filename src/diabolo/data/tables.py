@@ -32,9 +32,13 @@ def read_frame(X: Any) -> Raw:
     for name in frame.columns:
         column = frame.get_column(name)
         if not (column.dtype.is_numeric() or column.dtype == nw.Boolean):
-            wrong.append(f"{name!r} ({column.dtype})")
+            if column.is_null().all():  # such a column has no type of its own
+                arrays.append(np.full(len(frame), np.nan))
+            else:
+                wrong.append(f"{name!r} ({column.dtype})")
             continue
-        if column.is_null().any():
+        unknown_to_numpy = column.dtype in (nw.Decimal, nw.Int128, nw.UInt128)
+        if unknown_to_numpy or (not column.dtype.is_float() and column.is_null().any()):
             column = column.cast(nw.Float64)
         arrays.append(np.asarray(column.to_numpy()))
     if wrong:
@@ -48,13 +52,19 @@ def read_frame(X: Any) -> Raw:
     values = np.empty((len(frame), len(arrays)), dtype=dtype)
     for j, array in enumerate(arrays):
         values[:, j] = array
-    index = X.index if frame.implementation.is_pandas() else None
-    return Raw(values, "vector", str(frame.implementation.value), tuple(str(c) for c in frame.columns), index)
+    native = frame.to_native()
+    index, labels = (native.index, native.columns) if frame.implementation.is_pandas() else (None, None)
+    names = tuple(str(c) for c in frame.columns)
+    return Raw(values, "vector", str(frame.implementation.value), names, index, labels)
 
 
-def write_frame(values: NDArray[Any], columns: tuple[str, ...], container: Any, index: Any = None) -> Any:
-    """Build a frame of the caller's library."""
+def write_frame(
+    values: NDArray[Any], columns: tuple[str, ...], container: Any, index: Any = None, labels: Any = None
+) -> Any:
+    """Build a frame of the caller's library, with the row and column labels of a pandas frame where they are given."""
     native = nw.from_numpy(np.ascontiguousarray(values), schema=list(columns), backend=container).to_native()
     if index is not None:
         native.index = index
+    if labels is not None:
+        native.columns = labels
     return native

@@ -25,12 +25,18 @@ class Bottleneck(nn.Module, ABC):
         Whether the code keeps the encoder's grid.
     generative : bool
         Whether :meth:`prior` can draw codes.
+    linear : bool
+        Whether the centre of the code is the first ``out_features`` channels of the input, unchanged.
+    stochastic : bool
+        Whether training draws the code from a distribution.
     """
 
     in_features: int
     out_features: int
     spatial: bool = False
     generative: bool = False
+    linear: bool = False
+    stochastic: bool = False
 
     @abstractmethod
     def forward(self, h: Tensor, *, sample: bool) -> Code:
@@ -55,6 +61,7 @@ class Identity(Bottleneck):
     def __init__(self, latent_dim: int, activation: nn.Module | None = None):
         super().__init__()
         self.in_features = self.out_features = latent_dim
+        self.linear = activation is None
         self.activation = activation if activation is not None else nn.Identity()
 
     def forward(self, h: Tensor, *, sample: bool) -> Code:
@@ -91,6 +98,8 @@ class Gaussian(Bottleneck):
     """
 
     generative = True
+    linear = True
+    stochastic = True
 
     def __init__(self, latent_dim: int, beta: float = 1.0, free_bits: float = 0.0):
         super().__init__()

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 __all__ = ["LIKELIHOODS", "Bernoulli", "Gaussian", "Laplace", "LearnedGaussian", "Likelihood", "SigmoidGaussian"]
 
 LOG_2PI = math.log(2 * math.pi)
+LOGIT_SLOPE = 4.4  # logits of 0.1 and 0.9 for zeros and ones: a start that is neither flat nor certain
 
 
 class Likelihood(nn.Module, ABC):
@@ -38,6 +39,14 @@ class Likelihood(nn.Module, ABC):
     def mean(self, raw: Tensor) -> Tensor:
         """Return the expected row ``(B, *shape)``."""
         return raw[:, 0]
+
+    def output_for(self, x: Tensor) -> Tensor:
+        """Return the decoder's first output, an affine function of ``x``, whose mean is near ``x``."""
+        return x
+
+    def start(self, residual: float) -> float:
+        """Take up the variance of the residuals that training starts with; return the variance of the noise."""
+        return 1.0
 
     @abstractmethod
     def sample(self, raw: Tensor) -> Tensor:
@@ -75,6 +84,10 @@ class SigmoidGaussian(Gaussian):
     def mean(self, raw: Tensor) -> Tensor:
         """Return the expected row, within [0, 1]."""
         return raw[:, 0].sigmoid()
+
+    def output_for(self, x: Tensor) -> Tensor:
+        """Return logits near those of ``x``."""
+        return LOGIT_SLOPE * (x - 0.5)
 
     def supports(self, x: Tensor) -> Tensor:
         """Return where ``x`` lies in [0, 1]."""
@@ -114,6 +127,12 @@ class LearnedGaussian(Likelihood):
     def sample(self, raw: Tensor) -> Tensor:
         """Draw rows."""
         return torch.normal(raw[:, 0], self.log_scale.exp().expand_as(raw[:, 0]))
+
+    def start(self, residual: float) -> float:
+        """Start at the scale of the residuals."""
+        self.square.fill_(max(residual, self.floor**2))
+        self.log_scale.copy_(0.5 * self.square.log())
+        return float(self.square.mean())
 
     def observe(self, raw: Tensor, x: Tensor, mask: Tensor | None) -> None:
         """Follow the residuals of a training batch; takes effect in :meth:`after_step`."""
@@ -158,6 +177,14 @@ class Bernoulli(Likelihood):
 
     support = "values in [0, 1]"
     density = False
+
+    def output_for(self, x: Tensor) -> Tensor:
+        """Return logits near those of ``x``."""
+        return LOGIT_SLOPE * (x - 0.5)
+
+    def start(self, residual: float) -> float:
+        """Return the largest variance of a coin."""
+        return 0.25
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """Return the log-probability of each element."""

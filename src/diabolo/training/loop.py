@@ -137,6 +137,8 @@ def train(
         return run.history
     for watcher in watchers:
         watcher.on_fit_begin(run)
+    if not resumed and len(valid_rows):
+        _judge(run, _evaluate(run, table, valid_rows, objective)["loss"])  # a good start is not lost
     good = _snapshot(run)
     with Progress(settings.max_epochs, settings.verbose) as progress:
         try:
@@ -182,7 +184,7 @@ def _run_epoch(run: Run, table: Table, rows: Tensor, objective: Objective, total
     order = rows[torch.randperm(len(rows)).to(rows.device)]
     seen: list[tuple[int, Tensor, dict[str, Tensor]]] = []
     for index in torch.split(order, settings.batch_size):
-        if len(index) == 1 < len(rows):
+        if len(index) == 1:
             index = torch.cat([index, order[:1]])  # a batch of one has no variance: batch normalisation needs two
         progress = run.steps / total
         run.optimizer.param_groups[0]["lr"] = _learning_rate(settings, progress) * run.lr_scale
@@ -203,6 +205,7 @@ def _run_epoch(run: Run, table: Table, rows: Tensor, objective: Objective, total
 @torch.no_grad()
 def _evaluate(run: Run, table: Table, rows: Tensor, objective: Objective) -> dict[str, float]:
     """Return the mean loss terms over ``rows``, with the same noise each time and the training stream left alone."""
+    run.module.eval()
     with seeded(run.settings.valid_seed, run.settings.device):
         seen = []
         for index in torch.split(rows, EVALUATION_ROWS):

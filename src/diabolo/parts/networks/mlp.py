@@ -30,6 +30,8 @@ class MLP:
         Normalisation before each activation.
     residual : bool
         Whether a hidden layer adds its input to its output (projected where widths differ).
+    shortcut : bool
+        Whether each half has a linear map beside its layers, and adds the two.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class MLP:
         dropout: float = 0.0,
         norm: str | None = None,
         residual: bool = False,
+        shortcut: bool = False,
     ):
         self.hidden = tuple(hidden)
+        self.shortcut = shortcut
         self.options: dict[str, Any] = {
             "activation": activation,
             "dropout": dropout,
@@ -50,11 +54,16 @@ class MLP:
 
     def encoder(self, schema: Schema, out: int, *, spatial: bool) -> nn.Module:
         """Return ``(B, *shape) -> (B, out)``."""
-        return FullyConnected(schema.size + schema.context, self.hidden, out, **self.options)
+        return self._half(schema.size + schema.context, self.hidden, out)
 
     def decoder(self, schema: Schema, inp: int, params: int, *, spatial: bool) -> nn.Module:
         """Return ``(B, inp) -> (B, params * size)``."""
-        return FullyConnected(inp + schema.context, self.hidden[::-1], params * schema.size, **self.options)
+        return self._half(inp + schema.context, self.hidden[::-1], params * schema.size)
+
+    def _half(self, inp: int, hidden: tuple[int, ...], out: int) -> nn.Module:
+        if not self.shortcut:
+            return FullyConnected(inp, hidden, out, **self.options)
+        return Shortcut(FullyConnected(inp, hidden, out, **self.options) if hidden else None, nn.Linear(inp, out))
 
 
 class FullyConnected(nn.Module):
@@ -82,7 +91,8 @@ class FullyConnected(nn.Module):
                 block.append(nn.Dropout(dropout))
             layers += [Residual(block, inp, width)] if residual else list(block)
             inp = width
-        self.body = nn.Sequential(*layers, _linear(inp, out, "identity"))
+        self.last = _linear(inp, out, "identity")
+        self.body = nn.Sequential(*layers, self.last)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map ``(B, *shape)`` and ``(B, C)`` to ``(B, out)``."""
@@ -91,6 +101,24 @@ class FullyConnected(nn.Module):
             x = torch.cat([x, context], dim=1)
         out: Tensor = self.body(x)
         return out
+
+
+class Shortcut(nn.Module):
+    """``shortcut(x) + body(x)``: a linear map, and layers that start at zero and learn what it cannot do."""
+
+    def __init__(self, body: FullyConnected | None, shortcut: nn.Linear):
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+        if body is not None:
+            nn.init.zeros_(body.last.weight)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map ``(B, *shape)`` and ``(B, C)`` to ``(B, out)``."""
+        x = x.flatten(1)
+        if context is not None:
+            x = torch.cat([x, context], dim=1)
+        out: Tensor = self.shortcut(x)
+        return out if self.body is None else out + self.body(x)
 
 
 class Residual(nn.Module):

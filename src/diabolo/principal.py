@@ -1,0 +1,90 @@
+"""A start at the best linear model: training then only has to improve on principal components."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diabolo.parts.bottlenecks import Bottleneck
+from diabolo.parts.likelihoods import Likelihood
+
+__all__ = ["start_at_principal_components"]
+
+EXACT = 512  # up to this many features the covariance is decomposed exactly, above by random projection
+
+
+def principal_components(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return mean ``(d,)``, variances ``(k,)``, directions ``(d, k)`` and the mean variance of what is left, in float64."""
+    x = x.double()
+    mean = x.mean(dim=0)
+    x = x - mean
+    d = x.shape[1]
+    total = float(x.square().sum() / len(x))
+    if min(d, len(x)) <= EXACT:
+        _, s, v = torch.linalg.svd(x, full_matrices=False) if len(x) < d else _from_covariance(x)
+    else:
+        _, s, v = torch.svd_lowrank(x, q=min(k + 16, d, len(x)), niter=4)
+        v = v.T
+    k = min(k, len(s))
+    variances = s[:k].square() / len(x)
+    rest = max(total - float(variances.sum()), 0.0) / max(d - k, 1)
+    return mean, variances, v[:k].T, rest
+
+
+def _from_covariance(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(x.T @ x)
+    return values, values.flip(0).clamp_min(0).sqrt(), vectors.flip(1).T
+
+
+@torch.no_grad()
+def start_at_principal_components(
+    encoder: nn.Linear, decoder: nn.Linear, bottleneck: Bottleneck, likelihood: Likelihood, x: Tensor
+) -> None:
+    r"""Set two linear maps to the maximum-likelihood linear model of ``x``.
+
+    With variances :math:`\lambda_k`, directions :math:`v_k`, mean :math:`m` and noise variance :math:`\sigma^2`, a Gaussian
+    code starts at probabilistic PCA (Tipping and Bishop, 1999), where the bound of the linear model is tight:
+
+    .. math:: \mu_k(x) = \frac{\sqrt{\lambda_k - \sigma^2}}{\lambda_k} v_k^\top (x - m), \quad
+              \sigma_k^2 = \frac{\sigma^2}{\lambda_k}, \quad
+              \hat x = m + \sum_k \sqrt{\lambda_k - \sigma^2}\, z_k v_k
+
+    and a deterministic code at whitened principal components, its limit at :math:`\sigma^2 = 0`.
+
+    Parameters
+    ----------
+    encoder, decoder : nn.Linear
+        From the flat row (and context) to ``bottleneck.in_features``, and from the code (and context) to the likelihood's
+        parameters. Units beyond the rank of ``x`` keep small random weights.
+    bottleneck : Bottleneck
+        Of a kind whose code is the first ``out_features`` of its input.
+    likelihood : Likelihood
+        Says which output stands for a value of ``x``.
+    x : Tensor of shape (n, ...)
+        Scaled rows.
+    """
+    flat = x.flatten(1)
+    target = likelihood.output_for(flat)
+    k, d = bottleneck.out_features, flat.shape[1]
+    mean, variances, directions, rest = principal_components(flat, k)
+    keep = variances > 1e-10 * max(float(variances.max()), 1e-30)
+    variances, directions = variances[keep], directions[:, keep]
+    k = len(variances)
+    noise = likelihood.start(rest) if bottleneck.stochastic else 0.0
+    gain = (variances - noise).clamp_min(1e-4 * variances).sqrt()  # (k,)
+    encode = (gain / variances)[:, None] * directions.T  # (k, d)
+    encoder.weight[:, :d] *= 0.01
+    encoder.bias.zero_()
+    encoder.weight[:k, :d] = encode.to(encoder.weight)
+    encoder.bias[:k] = (-encode @ mean).to(encoder.bias)
+    if bottleneck.stochastic:
+        first = bottleneck.out_features  # the log-variances follow the means
+        encoder.weight[first:] = 0.0
+        ratio = (noise / variances).clamp(1e-6, 1.0) if noise > 0 else torch.full_like(variances, 1e-6)
+        encoder.bias[first : first + k] = ratio.log().to(encoder.bias)
+    slope = (
+        float((target - target.mean(0)).square().sum() / (flat - flat.mean(0)).square().sum().clamp_min(1e-30)) ** 0.5
+    )
+    decoder.weight[:d] *= 0.01
+    decoder.weight[:d, :k] = (slope * directions * gain).to(decoder.weight)
+    decoder.bias[:d] = target.double().mean(dim=0).to(decoder.bias)
