@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: help test check format clean
+.PHONY: help demo test check format docs bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -15,6 +15,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet $(TORCH) -c constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[all,test]'
 	touch $@
+
+demo: $(VENV)/.ready ## Set up, train on handwritten digits, and write a report to look at
+	$(BIN)/diabolo demo
 
 test: $(VENV)/.ready ## Set up and run the tests
 	$(BIN)/python -m pytest --cov --cov-report=term
@@ -27,6 +30,12 @@ check: $(VENV)/.ready ## Lint, format check and strict types
 format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.ready ## Check that the examples in the documentation run
+	$(BIN)/python -m pytest --no-header -q --doctest-glob='*.md' README.md docs src/diabolo
+
+bench: $(VENV)/.ready ## Run the benchmarks (minutes); results go to benchmarks/results
+	$(BIN)/python benchmarks/foundation.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -1,0 +1,123 @@
+"""The command that finds anomalies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from diabolo.cli.catalog import UsageError
+from diabolo.cli.fit import Contamination, Quiet, fit_model, make_estimator
+from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["anomalies"]
+
+BLAMED = 3
+
+
+def anomalies(
+    source: Annotated[
+        Path, Parameter(help="Folder of a fitted detector or model; or a data file to learn from and to judge.")
+    ],
+    data: Annotated[Path | None, Parameter(help="The data file to judge, after a folder.", show_default=False)] = None,
+    /,
+    *,
+    output: Output = None,
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="Which model to fit to a data file (autoencoder by default).", metavar="NAME", show_default=False
+        ),
+    ] = None,
+    contamination: Contamination = None,
+    exclude: Exclude = "",
+    key: Key = None,
+    quiet: Quiet = False,
+    **parameters: Any,
+) -> int:
+    """Rank rows from the most to the least anomalous, and name the features to blame.
+
+    Columns written: row (numbered from 0), score (nats, lower is more anomalous), anomaly (1 where flagged) and the three
+    features that the model explains worst. With a data file alone, a detector is fitted first; to keep one for new data, use
+    diabolo fit --detector. The flags that shape a model only work with a data file alone.
+    """
+    from diabolo.cli.data import read_data
+    from diabolo.cli.output import check_output
+
+    check_output(output, npy=False)
+    code = 0
+    if data is not None:
+        given = ["model"] * (model is not None) + list(parameters)
+        if given:
+            flags = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise UsageError(f"{source} is used as it was fitted; leave out {flags}")
+        rows = read_data(data, key=key, exclude=exclude)
+        fitted = load_model(source)
+        _set_contamination(fitted, contamination, source)
+        X = rows.for_model(fitted)
+    else:
+        if source.is_dir():
+            raise UsageError(f"{source} is a folder: name the data file to judge after it")
+        rows = read_data(source, key=key, exclude=exclude)
+        X = rows.for_fit()
+        fitted = make_estimator(
+            model or "autoencoder", parameters, quiet=quiet, detector=True, contamination=contamination
+        )
+        code = fit_model(fitted, X)
+    _write(fitted, X, output)
+    return code
+
+
+def _set_contamination(fitted: Any, contamination: str | None, source: Path) -> None:
+    from diabolo.checks import check_parameters, parameter_fields
+    from diabolo.cli.flags import parse
+
+    if contamination is None:
+        return
+    if fitted is autoencoder_of(fitted):
+        raise UsageError(
+            f"--contamination sets the threshold of a detector; {source} holds none: diabolo fit --detector"
+        )
+    hint = next(f.hint for f in parameter_fields(type(fitted)) if f.name == "contamination")
+    fitted.set_params(contamination=parse(contamination, hint))
+    check_parameters(fitted)
+
+
+def _write(fitted: Any, X: Any, output: Path | None) -> None:
+    import numpy as np
+
+    from diabolo.cli.data import say
+    from diabolo.cli.output import write_columns
+
+    scores = fitted.score_samples(X)
+    if fitted is autoencoder_of(fitted):
+        say("note: this model has no calibrated threshold, so that no row is flagged; diabolo fit --detector makes one")
+        flagged = np.zeros(len(scores), dtype=np.int64)
+    else:
+        flagged = (scores < fitted.offset_).astype(np.int64)
+        say(f"flagged {flagged.sum()} of {len(scores)} rows (score below {fitted.offset_:.4g})")
+    order = np.argsort(scores, kind="stable")
+    blamed = _blame(fitted, X)[order]
+    columns: dict[str, NDArray[Any]] = {"row": order, "score": scores[order], "anomaly": flagged[order]}
+    columns |= {f"feature_{j + 1}": blamed[:, j] for j in range(blamed.shape[1])}
+    write_columns(output, columns)
+
+
+def _blame(fitted: Any, X: Any) -> NDArray[Any]:
+    """Name, for each row, the features that are explained worst beside what is usual for them."""
+    import numpy as np
+
+    from diabolo.cli.data import to_array
+
+    if fitted is autoencoder_of(fitted):
+        explained = fitted.score_features(X)
+        lack = explained.mean(axis=0) - explained
+    else:
+        lack = to_array(fitted.explain(X))
+    flat = lack.reshape(len(lack), -1)
+    names = np.array(feature_names(fitted))
+    return np.asarray(names[np.argsort(-flat, axis=1, kind="stable")[:, :BLAMED]])

@@ -1,0 +1,142 @@
+"""The commands that use a fitted model: embed, reconstruct, score, sample, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from diabolo.cli.models import DataFile, Exclude, Key, ModelFolder, Output, autoencoder_of, feature_names, load_model
+
+__all__ = ["embed", "reconstruct", "report", "sample", "score"]
+
+
+def embed(
+    model: ModelFolder,
+    data: DataFile,
+    /,
+    *,
+    output: Output = None,
+    exclude: Exclude = "",
+    key: Key = None,
+) -> int:
+    """Write the code of each row."""
+    from diabolo.cli.data import read_data
+    from diabolo.cli.output import check_output, write_matrix
+
+    check_output(output)
+    rows = read_data(data, key=key, exclude=exclude)
+    fitted = load_model(model)
+    autoencoder = autoencoder_of(fitted)
+    codes = autoencoder.transform(rows.for_model(fitted))
+    write_matrix(output, codes, [str(name) for name in autoencoder.get_feature_names_out()])
+    return 0
+
+
+def reconstruct(
+    model: ModelFolder,
+    data: DataFile,
+    /,
+    *,
+    output: Output = None,
+    exclude: Exclude = "",
+    key: Key = None,
+) -> int:
+    """Write each row as the model rebuilds it, in the columns of the model; missing cells come back filled."""
+    from diabolo.cli.data import read_data, to_array
+    from diabolo.cli.output import check_output, write_matrix
+
+    check_output(output)
+    rows = read_data(data, key=key, exclude=exclude)
+    fitted = load_model(model)
+    rebuilt = autoencoder_of(fitted).reconstruct(rows.for_model(fitted))
+    write_matrix(output, to_array(rebuilt), feature_names(fitted))
+    return 0
+
+
+def score(
+    model: ModelFolder,
+    data: DataFile,
+    /,
+    *,
+    output: Output = None,
+    exclude: Exclude = "",
+    key: Key = None,
+) -> int:
+    """Write how well the model explains each row, in nats: higher is better.
+
+    Rows are numbered from 0. A .npy file holds the scores alone.
+    """
+    import numpy as np
+
+    from diabolo.cli.data import read_data
+    from diabolo.cli.output import check_output, write_columns, write_matrix
+
+    check_output(output)
+    rows = read_data(data, key=key, exclude=exclude)
+    fitted = load_model(model)
+    scores = fitted.score_samples(rows.for_model(fitted))
+    if output is not None and output.suffix.lower() == ".npy":
+        write_matrix(output, scores, ["score"])
+    else:
+        write_columns(output, {"row": np.arange(len(scores)), "score": scores})
+    return 0
+
+
+def sample(
+    model: ModelFolder,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["--n", "-n"], help="How many rows.")] = 10,
+    seed: Annotated[
+        int | None, Parameter(help="Seed; without it every call draws other rows.", show_default=False)
+    ] = None,
+    noise: Annotated[
+        bool,
+        Parameter(
+            help="Draw each value from its distribution instead of taking its mean.", negative="", show_default=False
+        ),
+    ] = False,
+    output: Output = None,
+) -> int:
+    """Generate new rows from a model that has a prior, such as vae."""
+    from diabolo.cli.data import to_array
+    from diabolo.cli.output import check_output, write_matrix
+
+    check_output(output)
+    fitted = autoencoder_of(load_model(model))
+    drawn = fitted.sample(n, noise=noise, random_state=seed)
+    write_matrix(output, to_array(drawn), feature_names(fitted))
+    return 0
+
+
+def report(
+    model: ModelFolder,
+    data: DataFile,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="HTML file to write.")] = Path("report.html"),
+    labels: Annotated[
+        str | None,
+        Parameter(help="Column (or array of an NPZ file) with a label for each row, to colour by.", show_default=False),
+    ] = None,
+    title: Annotated[str | None, Parameter(help="Title of the page.", show_default=False)] = None,
+    exclude: Exclude = "",
+    key: Key = None,
+) -> int:
+    """Write an HTML page that shows what a model learned of the data; it needs no network to open."""
+    from diabolo.cli.data import read_data, say
+    from diabolo.cli.output import check_place
+
+    check_place(output)
+    rows = read_data(data, key=key, exclude=exclude, labels=labels)
+    fitted = load_model(model)
+    if labels is not None and labels in rows.columns and labels not in getattr(fitted, "feature_names_in_", ()):
+        rows = rows.without([labels])
+
+    from diabolo.report import write_report
+
+    write_report(fitted, rows.for_model(fitted), output, labels=rows.labels, title=title)
+    say(f"wrote {output}")
+    return 0

@@ -1,0 +1,124 @@
+"""The command that fits a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from diabolo.cli.catalog import UsageError, find_card
+from diabolo.cli.models import DataFile, Exclude, Key, autoencoder_of
+
+__all__ = ["INTERRUPTED", "Contamination", "Model", "Quiet", "fit", "fit_model", "make_estimator"]
+
+INTERRUPTED = 130
+
+Model = Annotated[
+    str, Parameter(help="Which model; see `diabolo models`. With --help, shows that model's flags.", metavar="NAME")
+]
+Contamination = Annotated[
+    str | None,
+    Parameter(
+        help="Share of ordinary rows to flag as anomalies, from 0 to 0.5; auto flags only what lies far out.",
+        metavar="NUMBER|auto",
+        show_default=False,
+    ),
+]
+Quiet = Annotated[bool, Parameter(help="Show no progress.", negative="", show_default=False)]
+
+
+def fit(
+    data: DataFile,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the fitted model.")],
+    model: Model = "autoencoder",
+    exclude: Exclude = "",
+    key: Key = None,
+    detector: Annotated[
+        bool,
+        Parameter(
+            help="Fit an anomaly detector: the model and a threshold from held-out rows.",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
+    contamination: Contamination = None,
+    force: Annotated[
+        bool, Parameter(help="Replace a model that is already there.", negative="", show_default=False)
+    ] = False,
+    quiet: Quiet = False,
+    **parameters: Any,
+) -> int:
+    """Fit a model to a data file and save it in a folder.
+
+    Ctrl-C ends training early and saves the best model so far. Other models have other flags:
+    diabolo fit --model vae --help
+    """
+    from diabolo.cli.data import read_data, say
+
+    if contamination is not None and not detector:
+        raise UsageError("--contamination sets the threshold of a detector; add --detector")
+    _check_folder(output, force)
+    rows = read_data(data, key=key, exclude=exclude)
+    estimator = make_estimator(model, parameters, quiet=quiet, detector=detector, contamination=contamination)
+    code = fit_model(estimator, rows.for_fit())
+    autoencoder = autoencoder_of(estimator)
+    if not len(autoencoder.history_):
+        say("interrupted before the first epoch was over; nothing is saved")
+        return code
+    estimator.save(output)
+    if not quiet:
+        say(f"saved {find_card(model).name} to {output}  ({_summary(autoencoder)})")
+    return code
+
+
+def _check_folder(output: Path, force: bool) -> None:
+    from diabolo.cli.output import check_place
+
+    if output.is_file():
+        raise FileExistsError(f"--output {output} is a file; expected a folder for the model")
+    if (output / "config.json").exists() and not force:
+        raise FileExistsError(f"{output} already holds a model; add --force to replace it, or choose another folder")
+    check_place(output)
+
+
+def make_estimator(
+    model: str, parameters: dict[str, Any], *, quiet: bool, detector: bool, contamination: str | None
+) -> Any:
+    """Make an unfitted model or detector, its parameters checked before any data are read into it."""
+    import diabolo
+    from diabolo.checks import check_parameters, parameter_fields
+    from diabolo.cli.flags import parse
+    from diabolo.estimator import ADVICE
+
+    parameters = {"verbose": 1, **parameters} | ({"verbose": 0} if quiet else {})
+    autoencoder = getattr(diabolo, find_card(model).name)(**parameters)
+    check_parameters(autoencoder, ADVICE)
+    if not detector:
+        return autoencoder
+    hint = next(f.hint for f in parameter_fields(diabolo.AnomalyDetector) if f.name == "contamination")
+    made = diabolo.AnomalyDetector(
+        autoencoder,
+        contamination="auto" if contamination is None else parse(contamination, hint),
+        random_state=autoencoder.random_state,
+    )
+    check_parameters(made)
+    return made
+
+
+def fit_model(estimator: Any, X: Any) -> int:
+    """Fit, and return the exit code: 0, or 130 when training was interrupted."""
+    estimator.fit(X)
+    autoencoder = autoencoder_of(estimator)
+    for shown in (autoencoder, getattr(estimator, "autoencoder", autoencoder)):
+        shown.set_params(verbose=0)  # a progress bar belongs to this session, not to the model
+    return INTERRUPTED if autoencoder.history_.stop_reason == "interrupted" else 0
+
+
+def _summary(autoencoder: Any) -> str:
+    history = autoencoder.history_
+    best = history.rows[max(0, history.best_epoch - 1)]
+    shown = [f"{name} {best[name]:.4g}" for name in ("val_loss", "val_mse", "loss", "mse") if name in best][:2]
+    return f"epoch {history.best_epoch} of {len(history)}: {', '.join(shown)}"

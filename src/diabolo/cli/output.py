@@ -1,0 +1,99 @@
+"""Results -> CSV, Parquet, NPY or NPZ, or CSV on standard output."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diabolo.cli.catalog import UsageError
+from diabolo.cli.data import ARROW_ADVICE
+from diabolo.files import write_atomic
+
+__all__ = ["check_output", "check_place", "write_columns", "write_matrix"]
+
+SUFFIXES = (".csv", ".parquet", ".npy", ".npz")
+
+
+def check_place(path: Path) -> None:
+    """Refuse, before any long work, a path that cannot be written."""
+    nearest = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            return
+    except OSError as error:
+        message = f"cannot write here ({error.strerror}); choose another place for --output"
+        raise OSError(error.errno, message, str(path)) from error
+
+
+def check_output(path: Path | None, *, npy: bool = True) -> None:
+    """Refuse, before any long work, an output of unknown format or in a folder that is not there."""
+    if path is None:
+        return
+    suffix = path.suffix.lower()
+    known = [s for s in SUFFIXES if npy or s != ".npy"]
+    if suffix not in known:
+        raise UsageError(f"--output {path}: expected a name that ends in {', '.join(known)}")
+    if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(ARROW_ADVICE)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(2, "there is no such folder", str(path.absolute().parent))
+    check_place(path)
+
+
+def write_matrix(path: Path | None, values: NDArray[Any], names: Sequence[str]) -> None:
+    """Write rows ``(n, *shape)``; as a table they are flattened under ``names``."""
+    if path is not None and path.suffix.lower() in (".npy", ".npz"):
+        buffer = io.BytesIO()
+        if path.suffix.lower() == ".npy":
+            np.save(buffer, values, allow_pickle=False)
+        else:
+            np.savez(buffer, rows=values)
+        write_atomic(path, buffer.getvalue())
+        return
+    flat = values.reshape(len(values), -1)
+    write_columns(path, dict(zip(names, flat.T, strict=True)))
+
+
+def write_columns(path: Path | None, columns: dict[str, NDArray[Any]]) -> None:
+    """Write columns of numbers and text as CSV, Parquet or NPZ."""
+    if path is None:
+        _write_csv(sys.stdout, columns)
+        return
+    if path.suffix.lower() == ".csv":
+        text = io.StringIO(newline="")
+        _write_csv(text, columns)
+        write_atomic(path, text.getvalue().encode())
+        return
+    buffer = io.BytesIO()
+    if path.suffix.lower() == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({name: np.ascontiguousarray(values) for name, values in columns.items()}), buffer)
+    else:
+        arrays: dict[str, Any] = dict(columns)
+        np.savez(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def _write_csv(file: TextIO, columns: dict[str, NDArray[Any]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(_cells(values) for values in columns.values()), strict=True))
+
+
+def _cells(values: NDArray[Any]) -> list[Any]:
+    """Write each number in the fewest digits that give it back in its own precision, and NaN as an empty cell."""
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    cells = values.tolist() if values.dtype == np.float64 else [str(v) for v in values]
+    return ["" if missing else cell for cell, missing in zip(cells, np.isnan(values), strict=True)]
