@@ -3,4 +3,7 @@
 import sys
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests can import rows.py
+torch.set_num_threads(1)  # the nets here are tiny; threads that wait for each other only cost time

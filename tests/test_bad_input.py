@@ -190,6 +190,23 @@ def test_the_callers_data_are_not_changed(tmp_path):
     np.testing.assert_array_equal(model().fit(mapped).transform(mapped), model().fit(X).transform(X))
 
 
+def test_masked_arrays_and_lazy_frames():
+    masked = np.ma.MaskedArray(X, mask=X > 6)
+    np.testing.assert_array_equal(
+        model().fit(masked).transform(masked),
+        model().fit(np.where(X > 6, np.nan, X)).transform(np.where(X > 6, np.nan, X)),
+    )
+    with pytest.raises(TypeError, match=r"call \.collect\(\) first"):
+        model().fit(pl.DataFrame(X).lazy())
+
+
+def test_samples_keep_the_precision_of_the_data():
+    seconds = 1_700_000_000 + np.random.default_rng(0).normal(size=(60, 2))
+    sample = VAE(1, **QUICK).fit(seconds).sample(200, random_state=0)
+    assert sample.dtype == np.float64
+    assert len(np.unique(sample[:, 0])) > 150  # float32 knows one value in 128 here
+
+
 def test_channels_last_images():
     with pytest.raises(ValueError, match=r"look channels-last \(5, 8, 8, 3\).*X\.transpose\(0, 3, 1, 2\)"):
         model().fit(np.zeros((5, 8, 8, 3)))

@@ -520,7 +520,7 @@ def test_shortcut_starts_as_a_linear_map(hidden):
     torch.testing.assert_close(encoder(x, context), encoder.shortcut(torch.cat([x, context], 1)))
     assert encoder(x, context).shape == (9, 3)
     if hidden:
-        nn.init.ones_(encoder.body.last.weight)
+        nn.init.ones_(encoder.body.body[-1].weight)
         assert not torch.allclose(encoder(x, context), encoder.shortcut(torch.cat([x, context], 1)))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diabolo.checks import Ge, Gt, Le, Lt, check_parameters, did_you_mean, parameter_fields
 from diabolo.data.arrays import ArrayCodec, read
-from diabolo.data.raw import Raw
+from diabolo.data.raw import Raw, is_wide, refuse_infinity
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import Objective, elbo
 from diabolo.parts.bottlenecks import Bottleneck
@@ -569,7 +569,12 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             raise ValueError(f"n={n}: expected at least 1")
         device = resolve_device(self.device)
         with seeded(draw_seed(random_state), device):
-            Z = self.module_.bottleneck.prior(n).flatten(1).numpy()
+            Z = (
+                self.module_.bottleneck.prior(n)
+                .flatten(1)
+                .numpy()
+                .astype(np.float64 if self.codec_.wide else np.float32)
+            )
             return self.codec_.decode(self._decode(Z, noise=noise))
 
     # plumbing ---------------------------------------------------------------------------------------------------------------
@@ -582,7 +587,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """Read the user's rows, check them against what ``fit`` saw, and learn names and width when ``reset``."""
         raw = read(X)
         if raw is None:
-            return Raw(validate_data(self, X, reset=reset, ensure_all_finite="allow-nan"), "vector", "numpy")
+            raw = Raw(validate_data(self, X, reset=reset, ensure_all_finite=False), "vector", "numpy")
+            refuse_infinity(raw)
+            return raw
         if raw.kind == "vector":
             framed = raw.container in ("pandas", "polars", "pyarrow")
             validate_data(self, X if framed else raw.values, reset=reset, skip_check_array=True)
@@ -608,9 +615,8 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     @staticmethod
     def _dtype(values: NDArray[Any], device: torch.device) -> torch.dtype:
-        """Infer in the precision of the data: wide numbers in float64, where the device has it."""
-        wide = values.dtype.itemsize >= 4 and values.dtype != np.float32
-        return torch.float64 if wide and device.type != "mps" else torch.float32
+        """Infer in the precision of the data, where the device has it."""
+        return torch.float64 if is_wide(values) and device.type != "mps" else torch.float32
 
     def _apply(
         self, raw: Raw, pick: Callable[[AutoencoderModule, Batch], Tensor], *, support: bool = False
@@ -632,12 +638,13 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return out
 
     def _decode(self, Z: NDArray[Any], noise: bool = False) -> NDArray[Any]:
-        module, device = self._ready(self._dtype(Z, resolve_device(self.device)))
+        dtype = self._dtype(Z, resolve_device(self.device))
+        module, device = self._ready(dtype)
         rows = max(1, INFERENCE_ELEMENTS // max(1, self.schema_.size))
         parts = []
         with torch.inference_mode():
             for start in range(0, len(Z), rows):
-                z = torch.tensor(Z[start : start + rows], device=device).view(-1, *module.code_shape)
+                z = torch.tensor(Z[start : start + rows], dtype=dtype, device=device).view(-1, *module.code_shape)
                 raw = module.decode(z)
                 parts.append((module.likelihood.sample(raw) if noise else module.likelihood.mean(raw)).cpu().numpy())
         return np.concatenate(parts)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from diabolo.data.images import read_images
-from diabolo.data.raw import Raw, refuse_infinity
+from diabolo.data.raw import Raw, is_wide, refuse_infinity
 from diabolo.data.scaling import Scaling, choose_scale, fit_scaling
 from diabolo.data.tables import is_frame, read_frame, write_frame
 from diabolo.records import Column, Schema, Table
@@ -24,7 +24,11 @@ def read(X: Any) -> Raw | None:
     ------
     ValueError
         For text columns, infinities, complex numbers, or an array that is no stack of images.
+    TypeError
+        For a lazy frame.
     """
+    if isinstance(X, np.ma.MaskedArray):
+        X = np.ma.filled(X.astype(np.promote_types(X.dtype, np.float32)), np.nan)  # a masked cell is a missing cell
     if isinstance(X, torch.Tensor):
         if X.is_complex():
             raise ValueError("Complex data not supported")
@@ -60,10 +64,13 @@ class ArrayCodec:
         The kind of data given to ``fit``; codes and samples come back in this kind.
     drop_channel : bool
         Whether images came as ``(n, height, width)``.
+    wide : bool
+        Whether the rows of ``fit`` had numbers that need float64.
     """
 
-    def __init__(self, schema: Schema, scaling: Scaling, container: str, drop_channel: bool):
+    def __init__(self, schema: Schema, scaling: Scaling, container: str, drop_channel: bool, wide: bool = False):
         self.schema, self.scaling, self.container, self.drop_channel = schema, scaling, container, drop_channel
+        self.wide = wide
 
     @classmethod
     def fit(cls, raw: Raw, scale: str | None) -> ArrayCodec:
@@ -129,7 +136,7 @@ class ArrayCodec:
             columns,
             shared_unit=how == "shared" or raw.kind == "image",
         )
-        return cls(schema, scaling, raw.container, raw.drop_channel)
+        return cls(schema, scaling, raw.container, raw.drop_channel, is_wide(values))
 
     def encode(self, raw: Raw, dtype: torch.dtype = torch.float32) -> Table:
         """Scale rows into tensors; missing cells become 0 with a mask of 0."""
@@ -188,10 +195,11 @@ class ArrayCodec:
             "scale": self.scaling.name,
             "container": self.container,
             "drop_channel": self.drop_channel,
+            "wide": self.wide,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ArrayCodec:
         """Build a codec from ``to_json`` and the arrays of its scaling."""
         scaling = Scaling.from_arrays(data["scale"], arrays)
-        return cls(Schema.from_json(data["schema"]), scaling, data["container"], data["drop_channel"])
+        return cls(Schema.from_json(data["schema"]), scaling, data["container"], data["drop_channel"], data["wide"])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Raw", "refuse_infinity"]
+__all__ = ["Raw", "is_wide", "refuse_infinity"]
 
 
 class Raw(NamedTuple):
@@ -24,6 +24,11 @@ class Raw(NamedTuple):
     def take(self, rows: Any) -> Raw:
         """Return some rows, by a slice or by positions."""
         return self._replace(values=self.values[rows], index=None if self.index is None else self.index[rows])
+
+
+def is_wide(values: NDArray[Any]) -> bool:
+    """Tell whether numbers of this type may need float64: all but float32 and the types of up to two bytes."""
+    return values.dtype.itemsize >= 4 and values.dtype != np.float32
 
 
 def refuse_infinity(raw: Raw) -> None:

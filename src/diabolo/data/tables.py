@@ -14,8 +14,11 @@ __all__ = ["is_frame", "read_frame", "write_frame"]
 
 
 def is_frame(X: Any) -> bool:
-    """Tell whether ``X`` is an eager frame of a known library."""
-    return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
+    """Tell whether ``X`` is a frame in memory, of a known library; a lazy one is an error."""
+    frame = nw.from_native(X, pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        raise TypeError("expected rows in memory, got a lazy frame: call .collect() first")
+    return isinstance(frame, nw.DataFrame)
 
 
 def read_frame(X: Any) -> Raw:

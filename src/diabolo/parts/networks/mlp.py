@@ -91,8 +91,7 @@ class FullyConnected(nn.Module):
                 block.append(nn.Dropout(dropout))
             layers += [Residual(block, inp, width)] if residual else list(block)
             inp = width
-        self.last = _linear(inp, out, "identity")
-        self.body = nn.Sequential(*layers, self.last)
+        self.body = nn.Sequential(*layers, _linear(inp, out, "identity"))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map ``(B, *shape)`` and ``(B, C)`` to ``(B, out)``."""
@@ -110,7 +109,7 @@ class Shortcut(nn.Module):
         super().__init__()
         self.body, self.shortcut = body, shortcut
         if body is not None:
-            nn.init.zeros_(body.last.weight)
+            nn.init.zeros_(body.body[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map ``(B, *shape)`` and ``(B, C)`` to ``(B, out)``."""

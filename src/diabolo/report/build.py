@@ -1,0 +1,110 @@
+"""Assembles the page."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+import diabolo
+from diabolo.files import make_folder, write_atomic
+from diabolo.report import sections
+from diabolo.report.advice import advise
+from diabolo.report.colours import read_labels
+from diabolo.report.facts import gather
+
+__all__ = ["build_report", "write_report"]
+
+
+def build_report(model: Any, X: Any, *, labels: Any = None, title: str | None = None) -> str:
+    """Describe a fitted model and how it does on rows, as one HTML page that needs nothing else.
+
+    The page is the same at every call. Rows beyond some 20,000 (fewer, where they are wide) are scored, and all else is
+    measured on a fixed sample of them; the page says so.
+
+    Parameters
+    ----------
+    model : BaseAutoencoder or AnomalyDetector
+        Fitted; it is not changed.
+    X : array, frame or tensor
+        Rows as in ``fit``: the training rows, or better rows that the model has not seen.
+    labels : array-like of shape (n,), optional
+        Something known of each row, to colour the map of the code by: categories or numbers. The model does not see it.
+    title : str, optional
+        Heading of the page.
+
+    Returns
+    -------
+    str
+        An HTML document.
+
+    Raises
+    ------
+    NotFittedError
+        When the model is not fitted.
+    TypeError
+        When it is not an estimator of this library.
+    ValueError
+        When ``X`` is not of the kind seen in ``fit``, or ``labels`` does not have one entry for each row.
+    """
+    facts = gather(model, X)
+    known = read_labels(labels, facts.n)
+    summary = sections.summary(facts)
+    script = _part("map.js")
+    return _template().render(
+        title=title if title is not None else f"{summary['kind']} on {summary['given']}",
+        version=diabolo.__version__,
+        style=Markup(_part("style.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        summary=summary,
+        headline=sections.headline(facts),
+        advice=advise(facts),
+        training=sections.training(facts),
+        pairs=sections.pairs(facts, known),
+        map=sections.latent_map(facts, known),
+        errors=sections.errors(facts),
+        units=sections.units(facts),
+        anomalies=sections.anomalies(facts, known),
+        samples=sections.samples(facts),
+    )
+
+
+def write_report(model: Any, X: Any, path: str | Path, *, labels: Any = None, title: str | None = None) -> Path:
+    """Write the page of :func:`build_report` to a file; the folder is made where there is none.
+
+    Parameters
+    ----------
+    model, X, labels, title
+        As for :func:`build_report`.
+    path : str or Path
+        Where to; what is there is replaced once the new page is whole.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    page = build_report(model, X, labels=labels, title=title)
+    path = Path(path)
+    make_folder(path.parent)
+    write_atomic(path, page.encode())
+    return path
+
+
+def _part(name: str) -> str:
+    """Return a file of this package."""
+    return files("diabolo.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _template() -> Template:
+    """Return the page, with every value escaped that goes into it."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, lstrip_blocks=True)
+    return environment.from_string(_part("template.html"))
