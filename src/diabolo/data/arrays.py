@@ -27,7 +27,8 @@ def read(X: Any) -> Raw | None:
     TypeError
         For a lazy frame.
     """
-    if isinstance(X, np.ma.MaskedArray):
+    masked = isinstance(X, np.ma.MaskedArray)
+    if masked:
         X = np.ma.filled(X.astype(np.promote_types(X.dtype, np.float32)), np.nan)  # a masked cell is a missing cell
     if isinstance(X, torch.Tensor):
         if X.is_complex():
@@ -38,7 +39,7 @@ def read(X: Any) -> Raw | None:
         raw = read_frame(X)
         refuse_infinity(raw)
         return raw
-    elif isinstance(X, np.ndarray) and X.ndim > 2:
+    elif isinstance(X, np.ndarray) and (X.ndim > 2 or masked):
         values, container = X, "numpy"
     else:
         return None
