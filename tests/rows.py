@@ -82,7 +82,7 @@ ROWS = [
     Row("BetaVAE", (BetaVAE(2, **QUICK),)),
     Row(
         "AnomalyDetector",
-        (AnomalyDetector(Autoencoder(2, **QUICK), contamination=0.1, random_state=0),),
+        (AnomalyDetector(Autoencoder(1, **QUICK), contamination=0.1, random_state=0),),
         {"check_outliers_train": HELD_OUT, "check_outliers_fit_predict": HELD_OUT},
     ),
 ]

@@ -49,7 +49,8 @@ def start_at_principal_components(
               \sigma_k^2 = \frac{\sigma^2}{\lambda_k}, \quad
               \hat x = m + \sum_k \sqrt{\lambda_k - \sigma^2}\, z_k v_k
 
-    and a deterministic code at whitened principal components, its limit at :math:`\sigma^2 = 0`.
+    and a deterministic code at the principal components divided by one common width, so that distances between codes are
+    distances between rows.
 
     Parameters
     ----------
@@ -70,9 +71,13 @@ def start_at_principal_components(
     keep = variances > 1e-10 * max(float(variances.max()), 1e-30)
     variances, directions = variances[keep], directions[:, keep]
     k = len(variances)
-    noise = likelihood.start(rest) if bottleneck.stochastic else 0.0
-    gain = (variances - noise).clamp_min(1e-4 * variances).sqrt()  # (k,)
-    encode = (gain / variances)[:, None] * directions.T  # (k, d)
+    if bottleneck.stochastic:
+        noise = likelihood.start(rest)
+        gain = (variances - noise).clamp_min(1e-4 * variances).sqrt()  # (k,)
+        encode = (gain / variances)[:, None] * directions.T  # (k, d)
+    else:
+        gain = variances.mean().sqrt().clamp_min(1e-30).expand(k)
+        encode = directions.T / gain[:, None]
     encoder.weight[:, :d] *= 0.01
     encoder.bias.zero_()
     encoder.weight[:k, :d] = encode.to(encoder.weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -51,9 +53,10 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
     array([-1])
     """
 
-    autoencoder: Annotated[BaseAutoencoder | None, "the model to fit; None is Autoencoder()"] = field(
-        default=None, kw_only=False
-    )
+    autoencoder: Annotated[
+        BaseAutoencoder | None,
+        "the model to fit; None is an Autoencoder whose code is half as wide as a row, and 8 at most",
+    ] = field(default=None, kw_only=False)
     contamination: Annotated[
         float | Literal["auto"],
         Ge(0),
@@ -90,11 +93,20 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
             model.set_params(random_state=seed)
         check_parameters(model)
         raw = model._read(X, reset=True)
-        n = len(raw.values)
+        n, width = len(raw.values), math.prod(raw.values.shape[1:])
+        if self.autoencoder is None:
+            model.set_params(latent_dim=max(1, min(8, width // 2)))
         order = np.random.default_rng(seed).permutation(n)
         held = min(n - 1, max(1, round(n * self.calibration_fraction)))
         fitted = model._fit(raw.take(np.sort(order[held:])))
         calibration = raw.take(np.sort(order[:held])) if held else raw  # a single row is all there is
+        module = fitted.module_
+        if math.prod(module.code_shape) >= width and not (module.bottleneck.stochastic or module.corruption):
+            warnings.warn(
+                f"the code ({math.prod(module.code_shape)} numbers) is as wide as a row ({width}): the model can copy any "
+                "row, and scores tell little. Use a smaller latent_dim, a VAE or a DenoisingAutoencoder.",
+                stacklevel=2,
+            )
         self.autoencoder_ = fitted
         self.calibration_scores_ = np.sort(fitted._score(calibration).astype(np.float64))
         self.typical_ = fitted._score_features(calibration).astype(np.float64).mean(axis=0)
