@@ -106,7 +106,7 @@ def test_a_code_as_wide_as_the_row_is_questioned():
     with pytest.warns(UserWarning, match=r"the code \(5 numbers\) is as wide as a row \(5\)"):
         AnomalyDetector(Autoencoder(5, max_epochs=2), random_state=0).fit(X)
     default = AnomalyDetector(random_state=0).fit(X[:50])
-    assert default.autoencoder_.latent_dim == 2
+    assert default.autoencoder_.choices_["latent_dim"] == 2
 
 
 def test_the_model_given_is_not_touched():

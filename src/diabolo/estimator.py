@@ -129,7 +129,11 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Column names, where ``fit`` saw a frame.
     """
 
-    latent_dim: Annotated[int, Ge(1), "size of the code"] = field(default=8, kw_only=False)
+    latent_dim: Annotated[
+        int | Literal["auto"],
+        Ge(1),
+        "size of the code; 'auto' is twice the root of the number of features, at most half of them and at most 32",
+    ] = field(default="auto", kw_only=False)
     hidden: Annotated[
         tuple[int, ...] | Literal["auto"],
         Ge(1),
@@ -248,6 +252,11 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     # what "auto" means ------------------------------------------------------------------------------------------------------
 
+    def _code_width(self, schema: Schema) -> int:
+        if self.latent_dim != "auto":
+            return self.latent_dim
+        return max(1, min(32, schema.size // 2, round(2 * math.sqrt(schema.size))))
+
     def _hidden(self, schema: Schema) -> tuple[int, ...]:
         if self.hidden != "auto":
             return tuple(self.hidden)
@@ -358,6 +367,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return {
             "likelihood": likelihood,
             "scale": codec.scaling.name,
+            "latent_dim": math.prod(module.code_shape),
             "hidden": list(self._hidden(codec.schema)),
             "max_epochs": settings.max_epochs,
             "batch_size": settings.batch_size,

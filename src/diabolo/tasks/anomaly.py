@@ -55,7 +55,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
 
     autoencoder: Annotated[
         BaseAutoencoder | None,
-        "the model to fit; None is an Autoencoder whose code is half as wide as a row, and 8 at most",
+        "the model to fit; None is Autoencoder()",
     ] = field(default=None, kw_only=False)
     contamination: Annotated[
         float | Literal["auto"],
@@ -94,8 +94,6 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         check_parameters(model)
         raw = model._read(X, reset=True)
         n, width = len(raw.values), math.prod(raw.values.shape[1:])
-        if self.autoencoder is None:
-            model.set_params(latent_dim=max(1, min(8, width // 2)))
         order = np.random.default_rng(seed).permutation(n)
         held = min(n - 1, max(1, round(n * self.calibration_fraction)))
         fitted = model._fit(raw.take(np.sort(order[held:])))

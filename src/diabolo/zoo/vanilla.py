@@ -47,7 +47,7 @@ class Autoencoder(BaseAutoencoder):
     """
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return Identity(self.latent_dim)
+        return Identity(self._code_width(schema))
 
 
 @register
@@ -73,7 +73,9 @@ class DenoisingAutoencoder(BaseAutoencoder):
     (150, 4)
     """
 
-    latent_dim: Annotated[int, Ge(1), "size of the code"] = field(default=32, kw_only=False)
+    latent_dim: Annotated[int | Literal["auto"], Ge(1), "size of the code; 'auto' is the same as for Autoencoder"] = (
+        field(default=32, kw_only=False)
+    )
     noise: Annotated[
         Literal["gaussian", "masking", "salt_and_pepper", "swap"],
         "damage: normal noise, cells set to 0, cells set to their feature's lowest or highest value, or cells taken from "
@@ -86,7 +88,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
     ] = 0.3
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return Identity(self.latent_dim)
+        return Identity(self._code_width(schema))
 
     def _corruption(self, schema: Schema) -> Corruption:
         if self.noise != "gaussian" and self.level >= 1:
@@ -120,7 +122,9 @@ class SparseAutoencoder(BaseAutoencoder):
     True
     """
 
-    latent_dim: Annotated[int, Ge(1), "size of the code"] = field(default=64, kw_only=False)
+    latent_dim: Annotated[int | Literal["auto"], Ge(1), "size of the code; 'auto' is the same as for Autoencoder"] = (
+        field(default=64, kw_only=False)
+    )
     sparsity: Annotated[
         Literal["l1", "kl"], "what is penalised: the absolute code, or the distance of mean activations from a rate"
     ] = "l1"
@@ -128,7 +132,7 @@ class SparseAutoencoder(BaseAutoencoder):
     rate: Annotated[float, Gt(0), Lt(1), "mean activation that sparsity='kl' aims at"] = 0.05
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return Identity(self.latent_dim, nn.ReLU() if self.sparsity == "l1" else nn.Sigmoid())
+        return Identity(self._code_width(schema), nn.ReLU() if self.sparsity == "l1" else nn.Sigmoid())
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
         if self.sparsity == "l1":

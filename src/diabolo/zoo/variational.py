@@ -26,7 +26,7 @@ class GaussianCode(BaseAutoencoder, ABC):
     _auto_likelihood = "learned_gaussian"
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return Gaussian(self.latent_dim, self.beta, self.free_bits)
+        return Gaussian(self._code_width(schema), self.beta, self.free_bits)
 
     def _warmup(self) -> float:
         return self.kl_warmup
