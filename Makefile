@@ -32,7 +32,7 @@ format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.ready ## Check that the examples in the documentation run
-	$(BIN)/python -m pytest --no-header -q --doctest-glob='*.md' README.md docs src/diabolo
+	$(BIN)/python -m pytest --no-header -q tests/test_docs.py tests/test_examples.py src/diabolo
 
 bench: $(VENV)/.ready ## Run the benchmarks (minutes); results go to benchmarks/results
 	$(BIN)/python benchmarks/foundation.py

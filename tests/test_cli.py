@@ -465,7 +465,11 @@ def test_demo(run, tmp_path):
         (["fit", "iris.csv", "-o", "q", "--exclude", "specie"], 1, "Did you mean 'species'?"),
         (["fit", "iris.csv", "-o", "vae", "--exclude", "species"], 1, "--force"),
         (["fit", "iris.csv", "-o", "iris.csv", "--exclude", "species"], 1, "expected a folder"),
-        (["fit", "iris.csv", "-o", "q", "--exclude", "species", "--latent-dim", "0"], 1, "expected int or {'auto'} >= 1"),
+        (
+            ["fit", "iris.csv", "-o", "q", "--exclude", "species", "--latent-dim", "0"],
+            1,
+            "expected int or {'auto'} >= 1",
+        ),
         (["fit", "iris.csv", "-o", "q", "--exclude", "species", "--likelihood", "mse"], 1, "likelihood='gaussian'"),
         (["fit", "iris.csv", "-o", "q", "--exclude", "species", "--contamination", "0.1"], 2, "add --detector"),
         (

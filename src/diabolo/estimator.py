@@ -261,7 +261,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         if self.hidden != "auto":
             return tuple(self.hidden)
         wide = min(512, max(64, 2 ** math.ceil(math.log2(2 * schema.size))))
-        return (wide, max(64, wide // 2))
+        return (wide, wide)
 
     def _likelihood(self, schema: Schema) -> Likelihood:
         name: str = self.likelihood
