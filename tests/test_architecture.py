@@ -17,7 +17,7 @@ import pytest
 
 import diabolo
 from diabolo.checks import parameter_fields
-from diabolo.estimator import REGISTRY
+from diabolo.declare import REGISTRY
 
 SOURCE = Path(diabolo.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -26,12 +26,14 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     ["records"],
     ["seeding", "checks", "files"],
+    ["declare"],
     ["data", "metrics", "datasets"],
     ["parts"],
     ["principal"],
     ["module"],
     ["objectives"],
     ["training"],
+    ["parameters"],
     ["estimator"],
     ["zoo"],
     ["latent"],

@@ -24,7 +24,8 @@ from diabolo.cli.catalog import cards, find_card
 from diabolo.cli.data import read_data
 from diabolo.cli.flags import offered, parse
 from diabolo.cli.tables import read_csv
-from diabolo.estimator import REGISTRY, BaseAutoencoder
+from diabolo.declare import REGISTRY
+from diabolo.estimator import BaseAutoencoder
 
 NAMES = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
 QUICK = ["--max-epochs", "2", "--hidden", "8", "--latent-dim", "2", "--seed", "0", "--quiet"]

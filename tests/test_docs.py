@@ -11,7 +11,7 @@ import pytest
 import diabolo
 import diabolo.tasks
 import diabolo.zoo  # these register every model
-from diabolo.estimator import REGISTRY
+from diabolo.declare import REGISTRY
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

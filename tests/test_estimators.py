@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import diabolo
-from diabolo.estimator import REGISTRY
+from diabolo.declare import REGISTRY
 from rows import MODELS, ROWS, VARIANTS, Row, identify
 
 X = load_iris().data

@@ -12,11 +12,12 @@ from __future__ import annotations
 import collections.abc
 import difflib
 import numbers
+import operator
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 __all__ = ["Field", "Ge", "Gt", "Le", "Lt", "ParameterError", "check_parameters", "describe", "did_you_mean"]
 __all__ += ["parameter_fields"]
@@ -27,62 +28,43 @@ class ParameterError(ValueError, TypeError):
 
 
 @dataclass(frozen=True)
-class Ge:
+class Bound:
+    """A limit on a number; its subclasses say on which side."""
+
+    bound: float
+    symbol: ClassVar[str]
+    compare: ClassVar[Callable[[float, float], bool]]
+
+    def holds(self, value: float) -> bool:
+        """Tell whether ``value`` obeys."""
+        return type(self).compare(value, self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.bound:g}"
+
+
+class Ge(Bound):
     """Greater than or equal to."""
 
-    bound: float
-
-    def holds(self, value: float) -> bool:
-        """Tell whether ``value`` obeys."""
-        return value >= self.bound
-
-    def __str__(self) -> str:
-        return f">= {self.bound:g}"
+    symbol, compare = ">=", operator.ge
 
 
-@dataclass(frozen=True)
-class Gt:
+class Gt(Bound):
     """Greater than."""
 
-    bound: float
-
-    def holds(self, value: float) -> bool:
-        """Tell whether ``value`` obeys."""
-        return value > self.bound
-
-    def __str__(self) -> str:
-        return f"> {self.bound:g}"
+    symbol, compare = ">", operator.gt
 
 
-@dataclass(frozen=True)
-class Le:
+class Le(Bound):
     """Less than or equal to."""
 
-    bound: float
-
-    def holds(self, value: float) -> bool:
-        """Tell whether ``value`` obeys."""
-        return value <= self.bound
-
-    def __str__(self) -> str:
-        return f"<= {self.bound:g}"
+    symbol, compare = "<=", operator.le
 
 
-@dataclass(frozen=True)
-class Lt:
+class Lt(Bound):
     """Less than."""
 
-    bound: float
-
-    def holds(self, value: float) -> bool:
-        """Tell whether ``value`` obeys."""
-        return value < self.bound
-
-    def __str__(self) -> str:
-        return f"< {self.bound:g}"
-
-
-_CONSTRAINTS = (Ge, Gt, Le, Lt)
+    symbol, compare = "<", operator.lt
 
 
 @dataclass(frozen=True)
@@ -107,7 +89,7 @@ def make_field(name: str, annotation: Any, default: Any) -> Field:
     if get_origin(annotation) is not Annotated:
         return Field(name, annotation, (), "", default)
     hint, *extra = get_args(annotation)
-    constraints = tuple(e for e in extra if isinstance(e, _CONSTRAINTS))
+    constraints = tuple(e for e in extra if isinstance(e, Bound))
     return Field(name, hint, constraints, " ".join(e for e in extra if isinstance(e, str)), default)
 
 

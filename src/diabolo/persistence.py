@@ -25,7 +25,7 @@ import diabolo
 import diabolo.tasks  # registers the tasks
 import diabolo.zoo  # registers the models
 from diabolo.checks import did_you_mean, parameter_fields
-from diabolo.estimator import REGISTRY
+from diabolo.declare import REGISTRY
 from diabolo.files import make_folder, write_atomic
 
 __all__ = ["FORMAT_VERSION", "ModelFileError", "load", "save"]

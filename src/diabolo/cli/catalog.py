@@ -113,7 +113,7 @@ def cards() -> dict[str, Card]:
     """Return every registered model by class name, in the order of the source."""
     home = Path(__file__).parent.parent
     classes: dict[str, ast.ClassDef] = {}
-    for path in (home / "estimator.py", *sorted((home / "zoo").glob("*.py"))):
+    for path in (home / "parameters.py", home / "estimator.py", *sorted((home / "zoo").glob("*.py"))):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         classes |= {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     shared = _all_fields(BASE, classes)

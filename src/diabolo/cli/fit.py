@@ -91,7 +91,7 @@ def make_estimator(
     import diabolo
     from diabolo.checks import check_parameters, parameter_fields
     from diabolo.cli.flags import parse
-    from diabolo.estimator import ADVICE
+    from diabolo.declare import ADVICE
 
     parameters = {"verbose": 1, **parameters} | ({"verbose": 0} if quiet else {})
     autoencoder = getattr(diabolo, find_card(model).name)(**parameters)

@@ -163,7 +163,8 @@ def _column_facts(name: str, values: Any) -> dict[str, Any]:
 
 def models(*, json_: Json = False) -> int:
     """List the models, and which of them can generate new rows."""
-    from diabolo.estimator import REGISTRY, BaseAutoencoder
+    from diabolo.declare import REGISTRY
+    from diabolo.estimator import BaseAutoencoder
 
     importlib.import_module("diabolo.zoo")  # registers the models
 

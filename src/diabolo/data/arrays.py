@@ -104,8 +104,8 @@ class ArrayCodec:
             observed = flat[~np.isnan(flat)] if np.isnan(flat).any() else flat
         else:
             low, high, observed = flat.min(axis=0), flat.max(axis=0), flat
-        binary = bool(((observed == 0) | (observed == 1)).all())
         unit = bool(observed.min() >= 0 and observed.max() <= 1)
+        binary = unit and bool(((observed == 0) | (observed == 1)).all())
         how = scale if scale is not None else "none"
         if how == "auto":
             how = choose_scale(low, high, binary=binary, image=raw.kind == "image")

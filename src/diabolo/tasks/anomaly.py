@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from diabolo.checks import Ge, Gt, Le, Lt, check_parameters
-from diabolo.estimator import BaseAutoencoder, register, spec
+from diabolo.declare import register, spec
+from diabolo.estimator import BaseAutoencoder
 from diabolo.seeding import draw_seed
 from diabolo.zoo.vanilla import Autoencoder
 

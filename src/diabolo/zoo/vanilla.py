@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from torch import nn
 
 from diabolo.checks import Ge, Gt, Lt, ParameterError
-from diabolo.estimator import BaseAutoencoder, register, spec
+from diabolo.declare import register, spec
+from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.parts.bottlenecks import Bottleneck, Identity
 from diabolo.parts.corruptions import CORRUPTIONS, Corruption

@@ -6,7 +6,8 @@ from abc import ABC
 from typing import Annotated
 
 from diabolo.checks import Ge, Le
-from diabolo.estimator import BaseAutoencoder, register, spec
+from diabolo.declare import register, spec
+from diabolo.estimator import BaseAutoencoder
 from diabolo.parts.bottlenecks import Bottleneck, Gaussian
 from diabolo.records import Schema
 

@@ -1,0 +1,166 @@
+"""The hyperparameters that every model shares, and what each ``"auto"`` among them becomes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+
+from diabolo.checks import Ge, Gt, Le, Lt
+from diabolo.declare import spec
+from diabolo.parts.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
+from diabolo.parts.networks.base import Network
+from diabolo.parts.networks.mlp import MLP
+from diabolo.records import Schema
+from diabolo.training.loop import Settings
+
+__all__ = ["SharedParameters"]
+
+AUTO_STEPS = 8000  # optimiser steps that max_epochs="auto" plans for
+
+
+@spec
+class SharedParameters:
+    """Fields stored untouched by the constructor, read where a part or the loop is made."""
+
+    latent_dim: Annotated[
+        int | Literal["auto"],
+        Ge(1),
+        "size of the code; 'auto' is twice the root of the number of features, at most half of them and at most 32",
+    ] = field(default="auto", kw_only=False)
+    hidden: Annotated[
+        tuple[int, ...] | Literal["auto"],
+        Ge(1),
+        "widths of the encoder's hidden layers, mirrored in the decoder; () is a single layer each way; "
+        "'auto' sizes two layers from the data",
+    ] = "auto"
+    activation: Annotated[
+        Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"],
+        "non-linearity of the hidden layers",
+    ] = "silu"
+    dropout: Annotated[float, Ge(0), Lt(1), "fraction of hidden units dropped in training"] = 0.0
+    norm: Annotated[Literal["batch", "layer"] | None, "normalisation in the hidden layers"] = None
+    network: Annotated[
+        Literal["auto", "shortcut_mlp", "mlp", "residual_mlp"],
+        "kind of network: full connections beside a linear map that starts at the principal components, plain full "
+        "connections, or full connections with a skip around each layer; 'auto' is 'shortcut_mlp'",
+    ] = "auto"
+    likelihood: Annotated[
+        Literal["auto", "gaussian", "learned_gaussian", "sigmoid_gaussian", "laplace", "bernoulli"],
+        "distribution of the data given the code: 'gaussian' is squared error (MSE), 'learned_gaussian' squared error with "
+        "a learned scale, 'sigmoid_gaussian' squared error with outputs kept in [0, 1], 'laplace' absolute error, "
+        "'bernoulli' binary cross-entropy; 'auto' is 'bernoulli' for data of zeros and ones, else a Gaussian",
+    ] = "auto"
+    scale: Annotated[
+        Literal["auto", "standard", "minmax", "quantile"] | None,
+        "how features are scaled before training; 'auto' standardises columns of different units, divides pixels and other "
+        "columns of one unit by one common width, and leaves zeros and ones alone",
+    ] = "auto"
+    max_epochs: Annotated[
+        int | Literal["auto"], Ge(1), "passes over the training rows at most; 'auto' plans by the number of rows"
+    ] = "auto"
+    max_time: Annotated[float | None, Gt(0), "seconds of training at most, checked after each epoch"] = None
+    batch_size: Annotated[int | Literal["auto"], Ge(1), "rows in a step; 'auto' grows with the number of rows"] = "auto"
+    learning_rate: Annotated[float, Gt(0), "highest learning rate of AdamW"] = 2e-3
+    schedule: Annotated[
+        Literal["cosine", "constant"], "course of the learning rate: a short rise and a cosine fall, or constant"
+    ] = "cosine"
+    weight_decay: Annotated[float, Ge(0), "decoupled L2 decay of the weights, per unit of learning rate"] = 1e-4
+    weight_l1: Annotated[float, Ge(0), "weight of the sum of absolute weights in the loss, nats per row"] = 0.0
+    gradient_clip: Annotated[float | None, Gt(0), "largest norm of the gradient"] = None
+    validation_fraction: Annotated[
+        float, Ge(0), Lt(1), "share of the rows held out to stop early and to keep the best weights; 0 is none"
+    ] = 0.1
+    patience: Annotated[
+        int | Literal["auto"] | None,
+        Ge(1),
+        "epochs without a better validation loss before training stops; 'auto' is a fifth of max_epochs and at least 5; "
+        "None never stops early",
+    ] = "auto"
+    device: Annotated[str, "'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1' or 'mps'"] = "auto"
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        "number format of the products in training: 'bfloat16' is faster where the processor has it; 'auto' is 'float32'",
+    ] = "auto"
+    random_state: Annotated[
+        int | np.random.RandomState | None, "seed of split, weights, order and noise; None takes fresh entropy"
+    ] = None
+    verbose: Annotated[
+        int,
+        Ge(0),
+        Le(2),
+        "0 is silent, 1 shows a bar (plain lines where there is no terminal), 2 a line for each epoch",
+    ] = 0
+    callbacks: Annotated[
+        tuple[Any, ...], "functions called with the run after each epoch, or Callback objects; True stops training"
+    ] = ()
+    checkpoint: Annotated[
+        str | Path | None, "folder in which the run is saved after each epoch, and from which it goes on after a kill"
+    ] = None
+
+    _auto_likelihood = "gaussian"  # not annotated, hence not a parameter
+
+    def _warmup(self) -> float:
+        """Return the share of training over which the cost of the code rises to its full weight."""
+        return 0.0
+
+    def _code_width(self, schema: Schema) -> int:
+        if self.latent_dim != "auto":
+            return self.latent_dim
+        return max(1, min(32, schema.size // 2, round(2 * math.sqrt(schema.size))))
+
+    def _hidden(self, schema: Schema) -> tuple[int, ...]:
+        if self.hidden != "auto":
+            return tuple(self.hidden)
+        wide = min(512, max(64, 2 ** math.ceil(math.log2(2 * schema.size))))
+        return (wide, wide)
+
+    def _network(self, schema: Schema) -> Network:
+        return MLP(
+            self._hidden(schema),
+            self.activation,
+            self.dropout,
+            self.norm,
+            residual=self.network == "residual_mlp",
+            shortcut=self.network in ("auto", "shortcut_mlp"),
+        )
+
+    def _likelihood(self, schema: Schema) -> Likelihood:
+        name: str = self.likelihood
+        if name == "auto":
+            name = "bernoulli" if schema.values == "binary" else self._auto_likelihood
+        if name == "learned_gaussian":
+            return LearnedGaussian((1,) * len(schema.shape) if schema.shared_unit else schema.shape)
+        return LIKELIHOODS[name]()
+
+    def _scale(self) -> str | None:
+        bounded = self.likelihood in ("bernoulli", "sigmoid_gaussian")
+        return "unit" if bounded and self.scale == "auto" else self.scale
+
+    def _settings(self, n_train: int, device: torch.device) -> Settings:
+        batch_size = min(256, max(32, 2 ** round(math.log2(max(1, n_train / 100)))))
+        if self.batch_size != "auto":
+            batch_size = self.batch_size
+        max_epochs = min(500, max(10, math.ceil(AUTO_STEPS / math.ceil(n_train / batch_size))))
+        if self.max_epochs != "auto":
+            max_epochs = self.max_epochs
+        patience = max(5, max_epochs // 5) if self.patience == "auto" else self.patience
+        return Settings(
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+            gradient_clip=self.gradient_clip,
+            patience=patience,
+            patience_from=self._warmup(),
+            max_time=self.max_time,
+            device=device,
+            precision="float32" if self.precision == "auto" else self.precision,
+            verbose=self.verbose,
+            checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
+        )
