@@ -293,14 +293,13 @@ def _load(run: Run, good: Snapshot) -> None:
 def _recover(run: Run, good: Snapshot, table: Table, rows: Tensor) -> None:
     """Go back to the last good weights at a lower learning rate, or say where the trouble comes from."""
     run.retries += 1
+    _load(run, good)
     if run.retries > RETRIES:
         cause = _diagnose(run, table, rows)
-        _load(run, good)
         raise DivergenceError(
             f"the loss is not finite in epoch {run.epoch + 1}, even at a learning rate of "
             f"{run.settings.learning_rate * run.lr_scale:.3g}. {cause}"
         )
-    _load(run, good)
     run.optimizer.zero_grad(set_to_none=True)
     run.lr_scale *= 0.25
     run.history.events.append(
@@ -311,17 +310,14 @@ def _recover(run: Run, good: Snapshot, table: Table, rows: Tensor) -> None:
 
 @torch.no_grad()
 def _diagnose(run: Run, table: Table, rows: Tensor) -> str:
-    """Name the weights, the layer or the feature that is not finite."""
-    module = run.module.eval()
+    """Name the layer or the feature that is not finite at the last good weights, the others being beyond telling."""
+    module = run.module.train()
     batch = table.take(rows[:EVALUATION_ROWS])
     largest = int(batch.x.abs().flatten(1).amax(dim=0).argmax())
     extreme = float(batch.x.flatten(1)[:, largest].abs().max())
     scaled = f"The largest scaled value is {extreme:.3g}, in {table.schema.feature(largest)}"
     if extreme > 1e4:
         return scaled + ": use scale='quantile', or clip or transform that feature."
-    for name, parameter in module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            return f"Weights {name!r} are not finite. {scaled}. Lower learning_rate, or set gradient_clip=1."
     found: list[str] = []
 
     def look(layer: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -332,16 +328,17 @@ def _diagnose(run: Run, table: Table, rows: Tensor) -> str:
         return hook
 
     handles = [m.register_forward_hook(look(n)) for n, m in module.named_modules() if n]
-    trace = module.trace(batch, sample=False)
+    trace = module.trace(batch, sample=True, corrupt=True)
     for handle in handles:
         handle.remove()
+    module.eval()
     if found:
         return f"The output of layer {found[0]!r} is not finite. {scaled}. Lower learning_rate."
     elements = module.log_prob_elements(trace.raw, batch).flatten(1)
     bad = (~torch.isfinite(elements)).any(dim=0).nonzero().flatten()
     if len(bad):
         return f"The log-likelihood of {table.schema.feature(int(bad[0]))} is not finite. {scaled}."
-    return f"{scaled}. Lower learning_rate, or set gradient_clip=1."
+    return f"{scaled}. A step of training leaves the finite numbers: lower learning_rate, or set gradient_clip=1."
 
 
 def _save(run: Run) -> None:
