@@ -62,8 +62,9 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         float | Literal["auto"],
         Ge(0),
         Le(0.5),
-        "share of rows like those of fit that are to be flagged; 'auto' flags what lies far outside the spread of the "
-        "held-out scores (three robust standard deviations of their cube roots), few or none in clean data",
+        "share of rows like those of fit that are to be flagged; 'auto' flags scores more than three robust standard "
+        "deviations below the median of the held-out ones (of the cube roots of their lack of fit): hardly any row where errors "
+        "are normal, one to five in a hundred in clean tables with heavy tails",
     ] = "auto"
     calibration_fraction: Annotated[
         float, Gt(0), Lt(1), "share of the rows held out from the model to set the threshold by"
