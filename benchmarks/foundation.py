@@ -219,10 +219,6 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in options.only:
-        print(f"{name}: {parts[name].__doc__.splitlines()[0]}", flush=True)
-        results[name] = parts[name](options.seeds)
-        print(json.dumps(results[name], indent=1)[:3000], flush=True)
     results["machine"] = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -232,7 +228,11 @@ def main():
         "diabolo": diabolo.__version__,
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    for name in options.only:
+        print(f"{name}: {parts[name].__doc__.splitlines()[0]}", flush=True)
+        results[name] = parts[name](options.seeds)
+        print(json.dumps(results[name], indent=1)[:3000], flush=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")  # each part is kept, whatever happens to the next
     print(f"written to {RESULTS}")
 
 
