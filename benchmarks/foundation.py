@@ -173,7 +173,7 @@ os.chdir(tempfile.mkdtemp())
 S = (X - X.mean(0)) / X.std(0)
 m = VAE(VAEConfig(input_dim=(50,), latent_dim=8))
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    TrainingPipeline(model=m, training_config=BaseTrainerConfig(output_dir="o", num_epochs=60))(
+    TrainingPipeline(model=m, training_config=BaseTrainerConfig(output_dir="o"))(
         train_data=S[:800], eval_data=S[700:800])
 m.eval(); m.cpu()
 R = m.reconstruct(torch.from_numpy(S[800:])).detach().numpy() * X.std(0) + X.mean(0)

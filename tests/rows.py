@@ -9,19 +9,45 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from diabolo import (
+    DIPVAE,
+    IWAE,
     VAE,
+    VQVAE,
+    WAE,
+    AdversarialAutoencoder,
     AnomalyDetector,
     Autoencoder,
     AutoencoderModule,
+    BatchTopKAutoencoder,
+    BetaTCVAE,
     BetaVAE,
+    ContractiveAutoencoder,
     CustomAutoencoder,
     DenoisingAutoencoder,
+    FactorVAE,
+    FSQAutoencoder,
+    GatedAutoencoder,
+    HypersphericalVAE,
+    InfoVAE,
+    JumpReLUAutoencoder,
+    KSparseAutoencoder,
+    LFQAutoencoder,
+    MatryoshkaAutoencoder,
+    MixturePriorVAE,
+    OrderedAutoencoder,
+    RegularizedAutoencoder,
+    ResidualVQVAE,
+    RobustAutoencoder,
     SparseAutoencoder,
+    TiedAutoencoder,
+    TopKAutoencoder,
+    VampPriorVAE,
 )
 from diabolo.parts.bottlenecks import Identity
 from diabolo.parts.likelihoods import Gaussian
 
 QUICK: dict[str, Any] = {"hidden": (16,), "max_epochs": 3, "random_state": 0, "device": "cpu"}
+LINEAR: dict[str, Any] = QUICK | {"hidden": ()}
 
 
 def build(schema: Any) -> AutoencoderModule:
@@ -77,9 +103,89 @@ ROWS = [
         "SparseAutoencoder",
         (SparseAutoencoder(6, **QUICK), SparseAutoencoder(6, sparsity="kl", rate=0.1, **QUICK)),
     ),
+    Row(
+        "KSparseAutoencoder",
+        (KSparseAutoencoder(8, k=2, **LINEAR), KSparseAutoencoder(k=2, alpha=2.0, likelihood="laplace", **QUICK)),
+    ),
+    Row(
+        "TopKAutoencoder",
+        (
+            TopKAutoencoder(8, k=2, **LINEAR),
+            TopKAutoencoder(8, k=3, network="mlp", likelihood="bernoulli", dead_weight=0.0, **LINEAR),
+            TopKAutoencoder(norm="batch", dead_after=20, n_dead=3, likelihood="learned_gaussian", **QUICK),
+        ),
+    ),
+    Row("BatchTopKAutoencoder", (BatchTopKAutoencoder(8, k=2, **LINEAR), BatchTopKAutoencoder(k=2, **QUICK))),
+    Row(
+        "MatryoshkaAutoencoder",
+        (
+            MatryoshkaAutoencoder(8, k=2, **LINEAR),
+            MatryoshkaAutoencoder(8, k=2, prefixes=(3,), prefix_weight=0.5, likelihood="bernoulli", **QUICK),
+        ),
+    ),
+    Row(
+        "JumpReLUAutoencoder",
+        (
+            JumpReLUAutoencoder(8, **LINEAR),
+            JumpReLUAutoencoder(8, bandwidth=0.2, sparsity_warmup=0.5, likelihood="laplace", **QUICK),
+        ),
+    ),
+    Row(
+        "GatedAutoencoder",
+        (GatedAutoencoder(8, **LINEAR), GatedAutoencoder(8, sparsity_weight=0.1, scale="quantile", **QUICK)),
+    ),
+    Row(
+        "ContractiveAutoencoder",
+        (
+            ContractiveAutoencoder(2, **QUICK),
+            ContractiveAutoencoder(2, jacobian="reconstruction", network="mlp", dropout=0.1, norm="batch", **QUICK),
+            ContractiveAutoencoder(3, probes=2, norm="layer", likelihood="bernoulli", **QUICK),
+        ),
+    ),
+    Row(
+        "RegularizedAutoencoder",
+        (
+            RegularizedAutoencoder(2, **QUICK),
+            RegularizedAutoencoder(2, decoder_penalty="gp", norm="batch", **QUICK),
+            RegularizedAutoencoder(2, decoder_penalty="sn", **QUICK),
+            RegularizedAutoencoder(2, decoder_penalty="sn", network="residual_mlp", norm="layer", **QUICK),
+        ),
+    ),
+    Row("RobustAutoencoder", (RobustAutoencoder(2, **QUICK), RobustAutoencoder(2, likelihood="laplace", **QUICK))),
+    Row("OrderedAutoencoder", (OrderedAutoencoder(3, **QUICK), OrderedAutoencoder(3, truncation="uniform", **QUICK))),
+    Row(
+        "TiedAutoencoder",
+        (
+            TiedAutoencoder(2, **QUICK),
+            TiedAutoencoder(2, **QUICK | {"hidden": ()}),
+            TiedAutoencoder(2, norm="batch", dropout=0.1, **QUICK | {"hidden": (12, 6)}),
+            TiedAutoencoder(2, likelihood="bernoulli", norm="layer", **QUICK),
+        ),
+    ),
     Row("CustomAutoencoder", (CustomAutoencoder(build=build, max_epochs=3, random_state=0),)),
     Row("VAE", (VAE(2, **QUICK), VAE(2, free_bits=0.1, kl_warmup=0.5, likelihood="gaussian", **QUICK))),
     Row("BetaVAE", (BetaVAE(2, **QUICK),)),
+    Row("IWAE", (IWAE(2, **QUICK), IWAE(2, n_importance=3, gradient="standard", kl_warmup=0.0, **QUICK))),
+    Row("MixturePriorVAE", (MixturePriorVAE(2, n_components=3, **QUICK),)),
+    Row("VampPriorVAE", (VampPriorVAE(2, n_pseudo_inputs=7, **QUICK), VampPriorVAE(2, norm="batch", **QUICK))),
+    Row("HypersphericalVAE", (HypersphericalVAE(3, **QUICK), HypersphericalVAE(2, **QUICK))),
+    Row("WAE", (WAE(2, **QUICK), WAE(2, kernel="rbf", **QUICK))),
+    Row("InfoVAE", (InfoVAE(2, **QUICK), InfoVAE(2, alpha=1.0, kernel="imq", **QUICK))),
+    Row("BetaTCVAE", (BetaTCVAE(2, mi_weight=0.5, dimension_weight=2.0, **QUICK),)),
+    Row("FactorVAE", (FactorVAE(2, critic_hidden=(8,), **QUICK),)),
+    Row("DIPVAE", (DIPVAE(2, **QUICK), DIPVAE(2, kind="i", diagonal_weight=1.0, **QUICK))),
+    Row("AdversarialAutoencoder", (AdversarialAutoencoder(2, critic_hidden=(8,), **QUICK),)),
+    Row(
+        "VQVAE",
+        (
+            VQVAE(4, n_codes=8, **QUICK),
+            VQVAE(3, code_dim=1, n_codes=300, revive_below=0.0, network="mlp", likelihood="laplace", **QUICK),
+            VQVAE(n_codes=8, commitment=1.0, decay=0.9, precision="bfloat16", likelihood="learned_gaussian", **QUICK),
+        ),
+    ),
+    Row("ResidualVQVAE", (ResidualVQVAE(2, n_codes=8, n_codebooks=3, **QUICK), ResidualVQVAE(weight_l1=1e-3, **QUICK))),
+    Row("FSQAutoencoder", (FSQAutoencoder(2, levels=(8, 5), **QUICK), FSQAutoencoder(precision="bfloat16", **QUICK))),
+    Row("LFQAutoencoder", (LFQAutoencoder(8, bits=4, **QUICK), LFQAutoencoder(entropy_weight=0.0, **QUICK))),
     Row(
         "AnomalyDetector",
         (AnomalyDetector(Autoencoder(1, **QUICK), contamination=0.1, random_state=0),),

@@ -36,6 +36,7 @@ REFERENCE = {
     "gaussian": lambda raw: stats.norm(raw[:, 0], 1.0),
     "learned_gaussian": lambda raw: stats.norm(raw[:, 0], SCALE),
     "sigmoid_gaussian": lambda raw: stats.norm(expit(raw[:, 0]), 1.0),
+    "student_t": lambda raw: stats.t(5.0, raw[:, 0], SCALE),
     "laplace": lambda raw: stats.laplace(raw[:, 0], 1.0),
     "bernoulli": lambda raw: stats.bernoulli(expit(raw[:, 0])),
 }

@@ -14,33 +14,101 @@ if TYPE_CHECKING:
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
     from diabolo.training.loop import Callback
-    from diabolo.zoo.vanilla import Autoencoder, CustomAutoencoder, DenoisingAutoencoder, SparseAutoencoder
-    from diabolo.zoo.variational import VAE, BetaVAE
+    from diabolo.zoo.matching import DIPVAE, WAE, AdversarialAutoencoder, BetaTCVAE, FactorVAE, InfoVAE
+    from diabolo.zoo.quantised import VQVAE, FSQAutoencoder, LFQAutoencoder, ResidualVQVAE
+    from diabolo.zoo.regularised import (
+        ContractiveAutoencoder,
+        OrderedAutoencoder,
+        RegularizedAutoencoder,
+        RobustAutoencoder,
+    )
+    from diabolo.zoo.sparse import (
+        BatchTopKAutoencoder,
+        GatedAutoencoder,
+        JumpReLUAutoencoder,
+        KSparseAutoencoder,
+        MatryoshkaAutoencoder,
+        SparseAutoencoder,
+        TopKAutoencoder,
+    )
+    from diabolo.zoo.tied import TiedAutoencoder
+    from diabolo.zoo.vanilla import Autoencoder, CustomAutoencoder, DenoisingAutoencoder
+    from diabolo.zoo.variational import IWAE, VAE, BetaVAE, HypersphericalVAE, MixturePriorVAE, VampPriorVAE
 
 __all__ = [
+    "DIPVAE",
+    "IWAE",
     "VAE",
+    "VQVAE",
+    "WAE",
+    "AdversarialAutoencoder",
     "AnomalyDetector",
     "Autoencoder",
     "AutoencoderModule",
+    "BatchTopKAutoencoder",
+    "BetaTCVAE",
     "BetaVAE",
     "Callback",
+    "ContractiveAutoencoder",
     "CustomAutoencoder",
     "DenoisingAutoencoder",
+    "FSQAutoencoder",
+    "FactorVAE",
+    "GatedAutoencoder",
+    "HypersphericalVAE",
+    "InfoVAE",
+    "JumpReLUAutoencoder",
+    "KSparseAutoencoder",
+    "LFQAutoencoder",
+    "MatryoshkaAutoencoder",
+    "MixturePriorVAE",
+    "OrderedAutoencoder",
+    "RegularizedAutoencoder",
+    "ResidualVQVAE",
+    "RobustAutoencoder",
     "SparseAutoencoder",
+    "TiedAutoencoder",
+    "TopKAutoencoder",
+    "VampPriorVAE",
     "__version__",
     "load",
 ]
 
 _HOME = {
+    "AdversarialAutoencoder": "diabolo.zoo.matching",
     "AnomalyDetector": "diabolo.tasks.anomaly",
     "Autoencoder": "diabolo.zoo.vanilla",
     "AutoencoderModule": "diabolo.module",
+    "BatchTopKAutoencoder": "diabolo.zoo.sparse",
+    "BetaTCVAE": "diabolo.zoo.matching",
     "BetaVAE": "diabolo.zoo.variational",
     "Callback": "diabolo.training.loop",
+    "ContractiveAutoencoder": "diabolo.zoo.regularised",
     "CustomAutoencoder": "diabolo.zoo.vanilla",
+    "DIPVAE": "diabolo.zoo.matching",
     "DenoisingAutoencoder": "diabolo.zoo.vanilla",
-    "SparseAutoencoder": "diabolo.zoo.vanilla",
+    "FSQAutoencoder": "diabolo.zoo.quantised",
+    "FactorVAE": "diabolo.zoo.matching",
+    "GatedAutoencoder": "diabolo.zoo.sparse",
+    "HypersphericalVAE": "diabolo.zoo.variational",
+    "IWAE": "diabolo.zoo.variational",
+    "InfoVAE": "diabolo.zoo.matching",
+    "JumpReLUAutoencoder": "diabolo.zoo.sparse",
+    "KSparseAutoencoder": "diabolo.zoo.sparse",
+    "LFQAutoencoder": "diabolo.zoo.quantised",
+    "MatryoshkaAutoencoder": "diabolo.zoo.sparse",
+    "MixturePriorVAE": "diabolo.zoo.variational",
+    "OrderedAutoencoder": "diabolo.zoo.regularised",
+    "RegularizedAutoencoder": "diabolo.zoo.regularised",
+    "ResidualVQVAE": "diabolo.zoo.quantised",
+    "RobustAutoencoder": "diabolo.zoo.regularised",
+    "SparseAutoencoder": "diabolo.zoo.sparse",
+    "TiedAutoencoder": "diabolo.zoo.tied",
+    "TopKAutoencoder": "diabolo.zoo.sparse",
     "VAE": "diabolo.zoo.variational",
+    "VQVAE": "diabolo.zoo.quantised",
+    "VampPriorVAE": "diabolo.zoo.variational",
+    "WAE": "diabolo.zoo.matching",
     "load": "diabolo.persistence",
 }
 

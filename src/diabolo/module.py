@@ -18,6 +18,7 @@ from diabolo.records import Batch, Code, Schema, Table, Trace
 __all__ = ["AutoencoderModule"]
 
 START_ROWS = 20_000  # training rows that parts look at before training
+CODE_ROWS = 4096  # training rows whose codes a bottleneck looks at before training
 
 
 class AutoencoderModule(nn.Module):
@@ -148,4 +149,8 @@ class AutoencoderModule(nn.Module):
                 f"the decoder returns {raw.numel() // len(some.x)} numbers a row; a row of shape {self.shape} under "
                 f"{type(self.likelihood).__name__} needs {expected}"
             )
+        on_encoded: Callable[[Tensor], None] | None = getattr(self.bottleneck, "on_encoded", None)
+        if on_encoded is not None:
+            some = table.take(rows[:CODE_ROWS])
+            on_encoded(self.encoder(some.x) if some.context is None else self.encoder(some.x, some.context))
         self.train(training)

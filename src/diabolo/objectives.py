@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
 
 from diabolo.module import AutoencoderModule
-from diabolo.records import Batch, Loss
+from diabolo.records import Batch, Code, Loss, Trace
 
-__all__ = ["Objective", "elbo"]
+__all__ = ["Objective", "elbo", "iwae"]
 
 Objective = Callable[[AutoencoderModule, Batch, float], Loss]
 """``(module, batch, progress)`` -> loss; ``progress`` runs from 0 to 1 over training, for annealing."""
 
 
-def elbo(module: AutoencoderModule, batch: Batch, progress: float, *, warmup: float = 0.0) -> Loss:
+def elbo(
+    module: AutoencoderModule, batch: Batch, progress: float, *, warmup: float = 0.0, judge_penalties: bool = False
+) -> Loss:
     r"""Negative evidence lower bound, or for a deterministic code the plain reconstruction loss.
 
     .. math:: L = \frac1B \sum_b \Big[-\sum_j \log p(x_{bj} \mid z_b) + w \sum_k \text{cost}_k(b)\Big] + \text{penalties}
@@ -33,17 +36,86 @@ def elbo(module: AutoencoderModule, batch: Batch, progress: float, *, warmup: fl
         How far training has come, 0 to 1.
     warmup : float
         Share of training over which the weight ``w`` of the code's costs rises from 0 to 1.
+    judge_penalties : bool
+        Whether the model's own penalties also count outside training mode. They must where they are the only thing that
+        brings codes to the prior: judged by its reconstruction alone, such a model would keep weights that cannot generate.
     """
     trace = module.trace(batch, sample=True, corrupt=True)
     terms: dict[str, Tensor] = {"reconstruction": -module.log_prob(trace.raw, batch).mean()}
     total = terms["reconstruction"]
-    weight = min(1.0, progress / warmup) if warmup > 0 else 1.0
+    weight = _rise(progress, warmup)
     for name, cost in trace.code.costs.items():
         terms[name] = cost.mean()
         total = total + weight * terms[name]
-    if module.training:
-        for penalty in module.penalties:
-            name, term = str(penalty.name), penalty(module, trace).mean()
-            terms[name] = terms[name] + term if name in terms else term
-            total = total + term
+    if module.training or judge_penalties:
+        total = _add_penalties(module, trace, total, terms)
     return Loss(total, terms)
+
+
+def iwae(
+    module: AutoencoderModule, batch: Batch, progress: float, *, n: int, dreg: bool = False, warmup: float = 0.0
+) -> Loss:
+    r"""Negative importance-weighted bound (Burda et al., 2016, arXiv:1509.00519).
+
+    .. math:: L = -\frac1B \sum_b \log \frac1n \sum_{i=1}^n \exp(\ell_{bi}), \qquad
+              \ell_{bi} = \log p(x_b \mid z_{bi}) - w \log \frac{q(z_{bi} \mid x_b)}{p(z_{bi})}, \quad z_{bi} \sim q(z \mid x_b)
+
+    in nats per row; for ``n=1`` it is the evidence lower bound, estimated with a draw in place of the exact divergence. The
+    draws are made in one pass over ``n`` copies of each row. The terms are the reconstruction and the divergence averaged over
+    draws, and ``importance``, the (negative) rest: how much tighter the bound is than that of a single draw.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        A model whose bottleneck knows ``log_ratio``.
+    batch : Batch
+        Rows.
+    progress : float
+        How far training has come, 0 to 1.
+    n : int
+        Draws for each row.
+    dreg : bool
+        Whether the encoder gets the doubly reparameterised gradient (Tucker et al., 2018, arXiv:1810.04152): the same
+        expectation, and a signal-to-noise ratio that does not fall as ``n`` grows. It also scales gradients that reach the
+        code through penalties.
+    warmup : float
+        Share of training over which the weight ``w`` rises from 0 to 1.
+    """
+    copies = Batch(*(None if t is None else t.repeat_interleave(n, dim=0) for t in batch))  # type: ignore[arg-type]
+    trace = module.trace(copies, sample=True, corrupt=True)
+    z = trace.code.z
+    aux = {k: v.detach() for k, v in trace.code.aux.items()} if dreg else trace.code.aux
+    log_prob = module.log_prob(trace.raw, copies).view(-1, n)  # (B, n)
+    ratio = module.bottleneck.log_ratio(Code(z, {}, aux)).view(-1, n)  # (B, n)
+    log_weight = log_prob - _rise(progress, warmup) * ratio
+    bound = (log_weight.logsumexp(dim=1) - math.log(n)).mean()
+    share = log_weight.detach().softmax(dim=1)  # (B, n), what each draw contributes
+    terms = {"reconstruction": -log_prob.mean(), "kl": ratio.mean()}
+    terms["importance"] = log_weight.mean() - bound
+    total = -bound
+    if dreg and z.requires_grad:
+        # The gradient of the bound is that of the log-weights averaged by their share. On its way from the code into the
+        # encoder it is multiplied by the share once more; what the posterior's own density adds has been detached above.
+        surrogate = (share * log_weight).sum(dim=1).mean()
+        total = -bound.detach() - (surrogate - surrogate.detach())
+        once_more = share.reshape(-1, *[1] * (z.dim() - 1))
+        z.register_hook(lambda gradient: gradient * once_more.to(gradient.dtype))  # type: ignore[no-untyped-call]
+    if module.training:
+        # A likelihood that follows the data must count each draw by its share, as the bound does.
+        cells = share.reshape(-1, *[1] * (copies.x.dim() - 1)).expand_as(copies.x)
+        module.likelihood.observe(trace.raw, copies.x, cells if copies.mask is None else cells * copies.mask)
+        total = _add_penalties(module, trace, total, terms)
+    return Loss(total, terms)
+
+
+def _rise(progress: float, warmup: float) -> float:
+    """Return a weight that rises linearly from 0 to 1 over the first ``warmup`` of training."""
+    return min(1.0, progress / warmup) if warmup > 0 else 1.0
+
+
+def _add_penalties(module: AutoencoderModule, trace: Trace, total: Tensor, terms: dict[str, Tensor]) -> Tensor:
+    for penalty in module.penalties:
+        name, term = str(penalty.name), penalty(module, trace).mean()
+        terms[name] = terms[name] + term if name in terms else term
+        total = total + term
+    return total

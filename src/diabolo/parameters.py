@@ -14,6 +14,7 @@ from diabolo.checks import Ge, Gt, Le, Lt
 from diabolo.declare import spec
 from diabolo.parts.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
 from diabolo.parts.networks.base import Network
+from diabolo.parts.networks.conv import Conv, stage_channels
 from diabolo.parts.networks.mlp import MLP
 from diabolo.records import Schema
 from diabolo.training.loop import Settings
@@ -21,6 +22,7 @@ from diabolo.training.loop import Settings
 __all__ = ["SharedParameters"]
 
 AUTO_STEPS = 8000  # optimiser steps that max_epochs="auto" plans for
+CONVOLUTIONS = ("shortcut_conv", "conv")
 
 
 @spec
@@ -35,24 +37,32 @@ class SharedParameters:
     hidden: Annotated[
         tuple[int, ...] | Literal["auto"],
         Ge(1),
-        "widths of the encoder's hidden layers, mirrored in the decoder; () is a single layer each way; "
-        "'auto' sizes two layers from the data",
+        "widths of the encoder's hidden layers, mirrored in the decoder; for convolutions the channels of its stages, each at "
+        "half the height and width of the one before; () is a single layer each way; 'auto' sizes layers from the data",
     ] = "auto"
     activation: Annotated[
         Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"],
         "non-linearity of the hidden layers",
     ] = "silu"
-    dropout: Annotated[float, Ge(0), Lt(1), "fraction of hidden units dropped in training"] = 0.0
-    norm: Annotated[Literal["batch", "layer"] | None, "normalisation in the hidden layers"] = None
+    dropout: Annotated[
+        float, Ge(0), Lt(1), "fraction of hidden units dropped in training; for convolutions of whole channels"
+    ] = 0.0
+    norm: Annotated[
+        Literal["batch", "layer"] | None,
+        "normalisation in the hidden layers: of each unit over the batch, or of a row's units (for convolutions all channels "
+        "and pixels of an image) together",
+    ] = None
     network: Annotated[
-        Literal["auto", "shortcut_mlp", "mlp", "residual_mlp"],
+        Literal["auto", "shortcut_mlp", "mlp", "residual_mlp", "shortcut_conv", "conv"],
         "kind of network: full connections beside a linear map that starts at the principal components, plain full "
-        "connections, or full connections with a skip around each layer; 'auto' is 'shortcut_mlp'",
+        "connections, or full connections with a skip around each layer; for images also convolutions, with and without a "
+        "linear map beside them; 'auto' is 'shortcut_mlp'",
     ] = "auto"
     likelihood: Annotated[
-        Literal["auto", "gaussian", "learned_gaussian", "sigmoid_gaussian", "laplace", "bernoulli"],
+        Literal["auto", "gaussian", "learned_gaussian", "sigmoid_gaussian", "student_t", "laplace", "bernoulli"],
         "distribution of the data given the code: 'gaussian' is squared error (MSE), 'learned_gaussian' squared error with "
-        "a learned scale, 'sigmoid_gaussian' squared error with outputs kept in [0, 1], 'laplace' absolute error, "
+        "a learned scale, 'sigmoid_gaussian' squared error with outputs kept in [0, 1], 'student_t' heavy tails with a learned "
+        "scale, so that outliers hardly pull, 'laplace' absolute error, "
         "'bernoulli' binary cross-entropy; 'auto' is 'bernoulli' for data of zeros and ones, else a Gaussian",
     ] = "auto"
     scale: Annotated[
@@ -116,10 +126,15 @@ class SharedParameters:
     def _hidden(self, schema: Schema) -> tuple[int, ...]:
         if self.hidden != "auto":
             return tuple(self.hidden)
+        if self.network in CONVOLUTIONS:
+            return stage_channels(schema)
         wide = min(512, max(64, 2 ** math.ceil(math.log2(2 * schema.size))))
         return (wide, wide)
 
     def _network(self, schema: Schema) -> Network:
+        if self.network in CONVOLUTIONS:
+            shortcut = self.network == "shortcut_conv"
+            return Conv(self._hidden(schema), self.activation, self.dropout, self.norm, shortcut=shortcut)
         return MLP(
             self._hidden(schema),
             self.activation,
@@ -133,9 +148,10 @@ class SharedParameters:
         name: str = self.likelihood
         if name == "auto":
             name = "bernoulli" if schema.values == "binary" else self._auto_likelihood
-        if name == "learned_gaussian":
-            return LearnedGaussian((1,) * len(schema.shape) if schema.shared_unit else schema.shape)
-        return LIKELIHOODS[name]()
+        kind = LIKELIHOODS[name]
+        if issubclass(kind, LearnedGaussian):
+            return kind((1,) * len(schema.shape) if schema.shared_unit else schema.shape)
+        return kind()
 
     def _scale(self) -> str | None:
         bounded = self.likelihood in ("bernoulli", "sigmoid_gaussian")

@@ -31,6 +31,26 @@ def principal_components(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, flo
     return mean, variances, v[:k].T, rest
 
 
+def spherical_components(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return what :func:`principal_components` does, hardly moved by outliers (Locantore et al., 1999, doi:10.1007/BF02595862).
+
+    Directions are those of the rows on the unit sphere around the median, where no row weighs more than another; variances are
+    taken from median absolute values.
+    """
+    x = x.double()
+    centre = x.median(dim=0).values
+    x = x - centre
+    _, _, directions, _ = principal_components(x / x.norm(dim=1, keepdim=True).clamp_min(1e-30), k)
+    coordinates = x @ directions
+    variances, order = _robust_variance(coordinates).sort(descending=True)
+    left = _robust_variance(x - coordinates @ directions.T)
+    return centre, variances, directions[:, order], float(left.mean())
+
+
+def _robust_variance(x: Tensor) -> Tensor:
+    return (x.abs().median(dim=0).values / 0.6745).square()  # 0.6745 is the median absolute value of a standard normal
+
+
 def _from_covariance(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(x.T @ x)
     return values, values.flip(0).clamp_min(0).sqrt(), vectors.flip(1).T
@@ -60,14 +80,15 @@ def start_at_principal_components(
     bottleneck : Bottleneck
         Of a kind whose code is the first ``out_features`` of its input.
     likelihood : Likelihood
-        Says which output stands for a value of ``x``.
+        Says which output stands for a value of ``x``, and whether outliers are to count little.
     x : Tensor of shape (n, ...)
         Scaled rows.
     """
     flat = x.flatten(1)
     target = likelihood.output_for(flat)
     k, d = bottleneck.out_features, flat.shape[1]
-    mean, variances, directions, rest = principal_components(flat, k)
+    components = spherical_components if likelihood.robust else principal_components
+    mean, variances, directions, rest = components(flat, k)
     keep = variances > 1e-10 * max(float(variances.max()), 1e-30)
     variances, directions = variances[keep], directions[:, keep]
     k = len(variances)
@@ -76,7 +97,10 @@ def start_at_principal_components(
         gain = (variances - noise).clamp_min(1e-4 * variances).sqrt()  # (k,)
         encode = (gain / variances)[:, None] * directions.T  # (k, d)
     else:
-        gain = variances.mean().sqrt().clamp_min(1e-30).expand(k)
+        shared = (
+            variances if bottleneck.generative else variances.mean().expand(k)
+        )  # a prior expects units of equal variance
+        gain = shared.sqrt().clamp_min(1e-30)
         encode = directions.T / gain[:, None]
     encoder.weight[:, :d] *= 0.01
     encoder.bias.zero_()
@@ -92,4 +116,5 @@ def start_at_principal_components(
     )
     decoder.weight[:d] *= 0.01
     decoder.weight[:d, :k] = (slope * directions * gain).to(decoder.weight)
-    decoder.bias[:d] = target.double().mean(dim=0).to(decoder.bias)
+    centre = likelihood.output_for(mean) if likelihood.robust else target.double().mean(dim=0)
+    decoder.bias[:d] = centre.to(decoder.bias)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diabolo.data.images import read_images
+from diabolo.data.images import read_images, stack_images
 from diabolo.data.raw import Raw, is_wide, refuse_infinity
 from diabolo.data.scaling import Scaling, choose_scale, fit_scaling
 from diabolo.data.tables import is_frame, read_frame, write_frame
@@ -18,7 +18,7 @@ __all__ = ["ArrayCodec", "read"]
 
 
 def read(X: Any) -> Raw | None:
-    """Read a frame, a tensor, or an array of more than two dimensions; ``None`` for what is left to scikit-learn.
+    """Read a frame, a tensor, images, or an array of more than two dimensions; ``None`` for what is left to scikit-learn.
 
     Raises
     ------
@@ -27,6 +27,8 @@ def read(X: Any) -> Raw | None:
     TypeError
         For a lazy frame.
     """
+    stack = stack_images(X)
+    X = X if stack is None else stack
     masked = isinstance(X, np.ma.MaskedArray)
     if masked:
         X = np.ma.filled(X.astype(np.promote_types(X.dtype, np.float32)), np.nan)  # a masked cell is a missing cell

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from diabolo.data.raw import Raw
 
-__all__ = ["read_images"]
+__all__ = ["read_images", "stack_images"]
+
+
+def stack_images(X: Any) -> NDArray[Any] | None:
+    """Stack a list or an object array of images of one size; ``None`` for anything else.
+
+    Raises
+    ------
+    ValueError
+        When the images have different sizes.
+    """
+    listed = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object)
+    if not listed or len(X) == 0 or not all(getattr(image, "ndim", 0) in (2, 3) for image in X):
+        return None
+    first = tuple(X[0].shape)
+    for i, image in enumerate(X):
+        if tuple(image.shape) != first:
+            raise ValueError(
+                f"expected images of one size; image 0 has shape {first}, image {i} has {tuple(image.shape)}. "
+                "Crop or resize them to one size."
+            )
+    return np.stack([np.asarray(image) for image in X])
 
 
 def read_images(values: NDArray[Any], container: str) -> Raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from diabolo.records import Code
 
-__all__ = ["Bottleneck", "Gaussian", "Identity", "gaussian_kl"]
+__all__ = ["Bottleneck", "Gaussian", "Identity", "NormalPrior", "gaussian_kl", "gaussian_log_prob"]
 
 
 class Bottleneck(nn.Module, ABC):
@@ -46,6 +47,13 @@ class Bottleneck(nn.Module, ABC):
         """Draw ``n`` codes ``(n, out_features)`` from the prior."""
         raise TypeError(f"{type(self).__name__} has no prior to draw codes from")
 
+    def log_ratio(self, code: Code) -> Tensor:
+        """Return ``log q(z | x) - log p(z)`` of codes that were drawn, ``(B,)``, in nats and unweighted.
+
+        Its mean over draws is the KL divergence. Gradients flow through ``code.z`` and ``code.aux`` alike.
+        """
+        raise TypeError(f"{type(self).__name__} has no density of codes")
+
 
 class Identity(Bottleneck):
     """The code is the encoder's output, through an optional activation.
@@ -67,6 +75,27 @@ class Identity(Bottleneck):
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Return ``activation(h)``."""
         return Code(self.activation(h), {}, {})
+
+
+class NormalPrior(Identity):
+    """A deterministic code for which a standard normal prior stands, once a penalty has brought the codes there.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Width of the code.
+    """
+
+    generative = True
+
+    def prior(self, n: int) -> Tensor:
+        """Draw from N(0, I)."""
+        return torch.randn(n, self.out_features)
+
+
+def gaussian_log_prob(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """Log-density of N(mu, exp(logvar)) at ``z``, element by element, in nats."""
+    return -0.5 * ((z - mu).square() * (-logvar).exp() + logvar + math.log(2 * math.pi))
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -119,3 +148,9 @@ class Gaussian(Bottleneck):
     def prior(self, n: int) -> Tensor:
         """Draw from N(0, I)."""
         return torch.randn(n, self.out_features)
+
+    def log_ratio(self, code: Code) -> Tensor:
+        """Return ``log q(z | x) - log p(z)`` ``(B,)``; ``beta`` has no part in it."""
+        zero = torch.zeros((), dtype=code.z.dtype, device=code.z.device)
+        posterior = gaussian_log_prob(code.z, code.aux["mu"], code.aux["logvar"])
+        return (posterior - gaussian_log_prob(code.z, zero, zero)).flatten(1).sum(1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Gaussian", "Laplace", "LearnedGaussian", "Likelihood", "SigmoidGaussian"]
+__all__ += ["StudentT"]
 
 LOG_2PI = math.log(2 * math.pi)
 LOGIT_SLOPE = 4.4  # logits of 0.1 and 0.9 for zeros and ones: a start that is neither flat nor certain
@@ -26,11 +27,14 @@ class Likelihood(nn.Module, ABC):
         Where ``x`` may lie, in words.
     density : bool
         Whether ``log_prob`` is a density over real values (and so changes with their unit) or a probability.
+    robust : bool
+        Whether outliers hardly pull, so that the start of training must not follow them either.
     """
 
     params: int = 1
     support: str = "any number"
     density: bool = True
+    robust: bool = False
 
     @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -156,6 +160,51 @@ class LearnedGaussian(Likelihood):
         self.log_scale.copy_(0.5 * self.square.clamp_min(self.floor**2).log())
 
 
+class StudentT(LearnedGaussian):
+    r"""Student's t with a learned scale and fixed degrees of freedom: far values are expected, so that outliers hardly pull.
+
+    .. math:: \log p = \log\Gamma\tfrac{\nu+1}{2} - \log\Gamma\tfrac{\nu}{2} - \tfrac12 \log \nu\pi - \log\sigma
+              - \tfrac{\nu+1}{2} \log\Big(1 + \frac{(x-\hat x)^2}{\nu\sigma^2}\Big)
+
+    The scale follows its maximum-likelihood value: the square moves to the mean of :math:`w r^2` over the residuals :math:`r`
+    of a batch, with the weights :math:`w = (\nu + 1) / (\nu + r^2 / \sigma^2)` that make little of outliers (Lange, Little and
+    Taylor, 1989, doi:10.1080/01621459.1989.10478852).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the scale, as in :class:`LearnedGaussian`.
+    floor : float
+        Smallest scale, in units of the scaled data.
+    dof : float
+        Degrees of freedom :math:`\nu`; a large number comes near the Gaussian.
+    """
+
+    robust = True
+
+    def __init__(self, shape: tuple[int, ...], floor: float = 0.01, dof: float = 5.0):
+        super().__init__(shape, floor)
+        self.dof = dof
+
+    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Return the log-density of each element."""
+        v = self.dof
+        constant = math.lgamma((v + 1) / 2) - math.lgamma(v / 2) - 0.5 * math.log(v * math.pi)
+        squares = ((x - raw[:, 0]) * (-self.log_scale).exp()).square()
+        return constant - self.log_scale - 0.5 * (v + 1) * torch.log1p(squares / v)
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """Draw rows."""
+        dof = torch.full_like(raw[:, 0], self.dof)
+        return torch.distributions.StudentT(dof, raw[:, 0], self.log_scale.exp().expand_as(dof)).sample()
+
+    def observe(self, raw: Tensor, x: Tensor, mask: Tensor | None) -> None:
+        """Follow the weighted residuals of a training batch; takes effect in :meth:`after_step`."""
+        squares = (x - raw[:, 0]).detach().square()
+        weights = (self.dof + 1) / (self.dof + squares * (-2 * self.log_scale).exp())
+        self._pending = (weights * squares, mask)
+
+
 class Laplace(Likelihood):
     r"""Laplace with unit scale: :math:`\log p = -|x - \hat x| - \log 2`. Its loss is the absolute error: outliers pull less."""
 
@@ -207,6 +256,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "learned_gaussian": LearnedGaussian,
     "sigmoid_gaussian": SigmoidGaussian,
+    "student_t": StudentT,
     "laplace": Laplace,
     "bernoulli": Bernoulli,
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,10 @@ from torch import Tensor, nn
 from diabolo.records import Trace
 
 __all__ = ["KLSparsity", "L1Sparsity", "Penalty", "WeightL1"]
+__all__ += ["CodeJacobian", "CodeL2", "DecoderJacobian", "DecoderL2", "ReconstructionJacobian", "squared_jacobian_norm"]
+
+EXACT_OUTPUTS = 32  # up to this many outputs "auto" takes the norm of a Jacobian exactly
+AUTO_PROBES = 4  # random directions that "auto" takes above
 
 
 class Penalty(nn.Module, ABC):
@@ -83,3 +89,141 @@ class WeightL1(Penalty):
     def forward(self, module: Any, trace: Trace) -> Tensor:
         """Return a scalar."""
         return self.weight * torch.stack([w.abs().sum() for w in module.parameters() if w.dim() > 1]).sum()
+
+
+class CodeL2(Penalty):
+    r""":math:`\frac{\lambda}{2} \sum_d z_d^2` for each row: the code is pulled towards zero, as by a normal prior."""
+
+    name = "code_l2"
+
+    def forward(self, module: Any, trace: Trace) -> Tensor:
+        """Return ``(B,)``."""
+        return 0.5 * self.weight * trace.code.z.square().flatten(1).sum(1)
+
+
+class DecoderL2(Penalty):
+    r""":math:`\lambda \sum w^2` over the weight matrices of the decoder, biases left alone."""
+
+    name = "decoder_l2"
+
+    def forward(self, module: Any, trace: Trace) -> Tensor:
+        """Return a scalar."""
+        return self.weight * torch.stack([w.square().sum() for w in module.decoder.parameters() if w.dim() > 1]).sum()
+
+
+def squared_jacobian_norm(
+    function: Callable[[Tensor], Tensor], x: Tensor, probes: int | Literal["auto", "exact"] = "auto"
+) -> Tensor:
+    r"""Return :math:`\|\partial f(x_b) / \partial x_b\|_F^2` for each row, differentiable in the weights of ``function``.
+
+    Parameters
+    ----------
+    function : callable
+        From ``(n, ...)`` to ``(n, ...)`` for any ``n``; each row of the result depends on the same row of ``x`` alone.
+    x : Tensor of shape (B, ...)
+        Where.
+    probes : int, "exact" or "auto"
+        ``"exact"`` takes the gradient of every output, all in one pass over copies of the rows. A number takes that many random
+        directions :math:`v` of signs: :math:`\|v^\top J\|^2` has the squared norm as its expectation (Hutchinson, 1990,
+        doi:10.1080/03610919008812866). ``"auto"`` is exact up to 32 outputs, and 4 directions above.
+
+    Returns
+    -------
+    Tensor of shape (B,)
+    """
+    rows = len(x)
+    with torch.no_grad():
+        n = function(x[:1]).numel()
+    if probes == "auto":
+        probes = "exact" if n <= EXACT_OUTPUTS else AUTO_PROBES
+    if probes == "exact":
+        copies, directions = n, torch.eye(n, device=x.device).repeat_interleave(rows, dim=0)
+    else:
+        copies, directions = probes, 2.0 * torch.randint(0, 2, (probes * rows, n), device=x.device) - 1.0
+    with torch.enable_grad():
+        if not x.requires_grad:
+            x = x.detach().requires_grad_()
+        many = x.repeat(copies, *[1] * (x.dim() - 1))  # (copies * B, ...), copy after copy
+        y = function(many).flatten(1)  # (copies * B, n)
+        (gradients,) = torch.autograd.grad(y, many, directions.to(y.dtype), create_graph=True)
+        squares = gradients.square().flatten(1).sum(1).view(copies, rows).sum(0)  # (B,)
+    return squares if probes == "exact" else squares / copies
+
+
+@contextlib.contextmanager
+def _as_used(module: nn.Module) -> Iterator[None]:
+    """Run a block on the map that inference uses: no dropout, running statistics, so that rows stay apart."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _tiled(context: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return the context ``(B, C)`` of each row of ``x``, which is some copies of the batch, or its first row."""
+    return None if context is None else context.repeat(max(1, len(x) // len(context)), 1)[: len(x)]
+
+
+class JacobianPenalty(Penalty):
+    r""":math:`\lambda \|J\|_F^2` for each row, :math:`J` being the Jacobian of a map that the subclass names.
+
+    Parameters
+    ----------
+    weight : float
+        :math:`\lambda`, nats per row.
+    probes : int, "exact" or "auto"
+        How the norm is taken; see :func:`squared_jacobian_norm`.
+    """
+
+    def __init__(self, weight: float, probes: int | Literal["auto", "exact"] = "auto"):
+        super().__init__(weight)
+        self.probes = probes
+
+    @abstractmethod
+    def mapping(self, module: Any, trace: Trace) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Return the map and the rows where its Jacobian is taken."""
+
+    def forward(self, module: Any, trace: Trace) -> Tensor:
+        """Return ``(B,)``."""
+        with _as_used(module):
+            function, x = self.mapping(module, trace)
+            return self.weight * squared_jacobian_norm(function, x, self.probes)
+
+
+class CodeJacobian(JacobianPenalty):
+    """The Jacobian of the code with respect to the row (Rifai et al., 2011)."""
+
+    name = "contraction"
+
+    def mapping(self, module: Any, trace: Trace) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Return the encoder, at the rows it saw."""
+        return lambda x: module.encode(x, _tiled(trace.batch.context, x)).z, trace.x_in
+
+
+class ReconstructionJacobian(JacobianPenalty):
+    """The Jacobian of the reconstruction with respect to the row (Alain and Bengio, 2014)."""
+
+    name = "contraction"
+
+    def mapping(self, module: Any, trace: Trace) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Return encoder and decoder, at the rows the encoder saw."""
+
+        def rebuild(x: Tensor) -> Tensor:
+            context = _tiled(trace.batch.context, x)
+            mean: Tensor = module.likelihood.mean(module.decode(module.encode(x, context).z, context))
+            return mean
+
+        return rebuild, trace.x_in
+
+
+class DecoderJacobian(JacobianPenalty):
+    """The Jacobian of the reconstruction with respect to the code."""
+
+    name = "decoder_gradient"
+
+    def mapping(self, module: Any, trace: Trace) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Return the decoder, at the codes of the rows."""
+        return lambda z: module.likelihood.mean(module.decode(z, _tiled(trace.batch.context, z))), trace.code.z

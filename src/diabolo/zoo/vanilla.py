@@ -1,4 +1,4 @@
-"""Deterministic autoencoders: plain, denoising, sparse, and one to build yourself."""
+"""Deterministic autoencoders: plain, denoising, and one to build yourself."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from torch import nn
-
-from diabolo.checks import Ge, Gt, Lt, ParameterError
+from diabolo.checks import Ge, ParameterError
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.parts.bottlenecks import Bottleneck, Identity
 from diabolo.parts.corruptions import CORRUPTIONS, Corruption
-from diabolo.parts.penalties import KLSparsity, L1Sparsity, Penalty
 from diabolo.records import Schema
 
-__all__ = ["Autoencoder", "CustomAutoencoder", "DenoisingAutoencoder", "SparseAutoencoder"]
+__all__ = ["Autoencoder", "CustomAutoencoder", "DenoisingAutoencoder"]
 
 
 @register
@@ -95,50 +92,6 @@ class DenoisingAutoencoder(BaseAutoencoder):
         if self.noise != "gaussian" and self.level >= 1:
             raise ParameterError(f"level={self.level!r}: expected a fraction < 1 of the cells for noise={self.noise!r}")
         return CORRUPTIONS[self.noise](self.level)
-
-
-@register
-@spec
-class SparseAutoencoder(BaseAutoencoder):
-    r"""A code of which few units are active at a time.
-
-    .. math:: L = -\frac1B \sum_b \log p(x_b \mid z_b) + \lambda \, \Omega(z)
-
-    where :math:`\Omega` is the mean over rows of :math:`\sum_d |z_d|` for rectified codes (``sparsity="l1"``), or the KL
-    divergence of each unit's mean activation from ``rate`` for codes in (0, 1) (``sparsity="kl"``); in nats per row.
-
-    {parameters}
-
-    References
-    ----------
-    Ng, Sparse autoencoder, CS294A lecture notes, 2011.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from diabolo import SparseAutoencoder
-    >>> X = load_iris().data
-    >>> sparse = SparseAutoencoder(16, max_epochs=5, random_state=0).fit(X)
-    >>> bool((sparse.transform(X) >= 0).all())
-    True
-    """
-
-    latent_dim: Annotated[int | Literal["auto"], Ge(1), "size of the code; 'auto' is the same as for Autoencoder"] = (
-        field(default=64, kw_only=False)
-    )
-    sparsity: Annotated[
-        Literal["l1", "kl"], "what is penalised: the absolute code, or the distance of mean activations from a rate"
-    ] = "l1"
-    sparsity_weight: Annotated[float, Ge(0), "weight of the penalty in the loss, in nats per row"] = 0.1
-    rate: Annotated[float, Gt(0), Lt(1), "mean activation that sparsity='kl' aims at"] = 0.05
-
-    def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return Identity(self._code_width(schema), nn.ReLU() if self.sparsity == "l1" else nn.Sigmoid())
-
-    def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
-        if self.sparsity == "l1":
-            return (L1Sparsity(self.sparsity_weight),)
-        return (KLSparsity(self.sparsity_weight, self.rate),)
 
 
 @register
