@@ -101,7 +101,7 @@ def test_catalogue_equals_the_registry():
             (f.name, f.kind, f.constraints, f.doc, f.default) for f in there
         ]
         assert card.own == {f.name for f in there} - base
-        assert card.summary == " ".join(REGISTRY[name].__doc__.split("\n\n")[0].split())
+        assert card.summary == " ".join(REGISTRY[name].__doc__.split("\n\n")[0].split()).replace("``", "")
 
 
 def test_every_flag_reaches_its_parameter():
@@ -116,6 +116,8 @@ def test_model_names():
     assert find_card("beta-vae") is find_card("BetaVAE") is find_card("beta_vae") is cards()["BetaVAE"]
     assert cards()["BetaVAE"].command == "beta-vae"
     assert cards()["DenoisingAutoencoder"].command == "denoising-autoencoder"
+    assert cards()["JumpReLUAutoencoder"].command == "jump-relu-autoencoder"
+    assert list(cards())[0] == "Autoencoder"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ class Card:
     @property
     def command(self) -> str:
         """The name on the command line: ``BetaVAE`` is ``beta-vae``."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", self.name).lower()
+        name = self.name.replace("ReLU", "Relu")  # one word
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
 
 
 class _Unknown(type):
@@ -110,7 +111,7 @@ def _all_fields(name: str, classes: dict[str, ast.ClassDef]) -> dict[str, Field]
 
 @functools.cache
 def cards() -> dict[str, Card]:
-    """Return every registered model by class name, in the order of the source."""
+    """Return every registered model by class name: the plain one first, the others by the alphabet."""
     home = Path(__file__).parent.parent
     classes: dict[str, ast.ClassDef] = {}
     for path in (home / "parameters.py", home / "estimator.py", *sorted((home / "zoo").glob("*.py"))):
@@ -121,9 +122,9 @@ def cards() -> dict[str, Card]:
     for name, node in classes.items():
         if any(isinstance(d, ast.Name) and d.id == "register" for d in node.decorator_list):
             fields = _all_fields(name, classes)
-            summary = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+            summary = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()).replace("``", "")
             found[name] = Card(name, summary, tuple(fields.values()), frozenset(fields.keys() - shared.keys()))
-    return found
+    return dict(sorted(found.items(), key=lambda item: (item[0] != "Autoencoder", item[0].lower())))
 
 
 def find_card(name: str) -> Card:
