@@ -36,6 +36,7 @@ docs: $(VENV)/.ready ## Check that the examples in the documentation run
 
 bench: $(VENV)/.ready ## Run the benchmarks (minutes); results go to benchmarks/results
 	$(BIN)/python benchmarks/foundation.py
+	$(BIN)/python benchmarks/zoo.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
