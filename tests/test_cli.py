@@ -117,7 +117,7 @@ def test_model_names():
     assert cards()["BetaVAE"].command == "beta-vae"
     assert cards()["DenoisingAutoencoder"].command == "denoising-autoencoder"
     assert cards()["JumpReLUAutoencoder"].command == "jump-relu-autoencoder"
-    assert list(cards())[0] == "Autoencoder"
+    assert next(iter(cards())) == "Autoencoder"
 
 
 @pytest.mark.parametrize(
