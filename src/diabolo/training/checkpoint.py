@@ -26,8 +26,8 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], meta: dict[str, A
     write_atomic(folder / FILE_NAME, save(owned, metadata={"diabolo": json.dumps(meta)}))
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read a checkpoint, or return ``None`` where there is none.
+def read_checkpoint(folder: Path, *, without_tensors: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a checkpoint, or return ``None`` where there is none; ``without_tensors`` leaves the tensors on the disk.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     try:
         with safe_open(path, framework="pt") as file:
             meta = (file.metadata() or {}).get("diabolo")
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors = {} if without_tensors else {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to start anew") from None
     if meta is None:
@@ -50,7 +50,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 def read_fingerprint(folder: Path) -> dict[str, Any] | None:
     """Return the fingerprint of the run that the folder holds, or ``None`` where there is none."""
-    found = read_checkpoint(folder)
+    found = read_checkpoint(folder, without_tensors=True)
     return None if found is None else dict(found[1]["fingerprint"])
 
 
