@@ -140,6 +140,7 @@ ROWS = [
             ContractiveAutoencoder(2, **QUICK),
             ContractiveAutoencoder(2, jacobian="reconstruction", network="mlp", dropout=0.1, norm="batch", **QUICK),
             ContractiveAutoencoder(3, probes=2, norm="layer", likelihood="bernoulli", **QUICK),
+            ContractiveAutoencoder(3, network="mlp", code_activation="sigmoid", **QUICK),
         ),
     ),
     Row(

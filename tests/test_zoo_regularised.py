@@ -232,6 +232,18 @@ def test_contraction_makes_codes_move_less():
     assert norms[1] < 0.8 * norms[0]
 
 
+def test_a_sigmoid_code_has_the_papers_closed_form():
+    """Rifai et al. (2011), one layer: the sum over units of (h (1 - h))^2 times the squared norm of their weights."""
+    quick = QUICK | {"hidden": ()}
+    cae = ContractiveAutoencoder(3, network="mlp", code_activation="sigmoid", **quick).fit(X)
+    module = cae.module_.double().eval()
+    x = cae.codec_.encode(cae._read(X, reset=False), torch.float64).x
+    h = torch.from_numpy(cae.transform(X))
+    (layer,) = (m for m in module.encoder.modules() if isinstance(m, nn.Linear))
+    want = (h * (1 - h)).square() @ layer.weight.square().sum(1)
+    torch.testing.assert_close(CodeJacobian(1.0)(module, trace_of(module, x)), want, rtol=F64, atol=0)
+
+
 def test_no_contraction_is_the_plain_autoencoder():
     plain = Autoencoder(2, **QUICK).fit(X).transform(X)
     np.testing.assert_array_equal(ContractiveAutoencoder(2, contraction=0.0, **QUICK).fit(X).transform(X), plain)

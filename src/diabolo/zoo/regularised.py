@@ -16,7 +16,7 @@ from diabolo.estimator import BaseAutoencoder
 from diabolo.objectives import Objective, elbo
 from diabolo.parts.bottlenecks import Bottleneck, Identity
 from diabolo.parts.likelihoods import Likelihood, StudentT
-from diabolo.parts.networks.base import Network
+from diabolo.parts.networks.base import ACTIVATIONS, Network
 from diabolo.parts.networks.mlp import MLP
 from diabolo.parts.penalties import (
     CodeJacobian,
@@ -91,6 +91,15 @@ class ContractiveAutoencoder(Penalised):
         "random directions in which a step estimates the norm, without bias; 'exact' takes all; 'auto' is exact up to 32 "
         "outputs of the map and 4 directions above",
     ] = "auto"
+
+    code_activation: Annotated[
+        Literal["identity", "sigmoid", "tanh"],
+        "function of the code: 'sigmoid' with hidden=() is the paper's single layer, whose saturated units do not move",
+    ] = "identity"
+
+    def _bottleneck(self, schema: Schema) -> Bottleneck:
+        plain = self.code_activation == "identity"
+        return Identity(self._code_width(schema), None if plain else ACTIVATIONS[self.code_activation]())
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
         kind: type[JacobianPenalty] = CodeJacobian if self.jacobian == "code" else ReconstructionJacobian
