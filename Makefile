@@ -37,6 +37,10 @@ docs: $(VENV)/.ready ## Check that the examples in the documentation run
 bench: $(VENV)/.ready ## Run the benchmarks (minutes); results go to benchmarks/results
 	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/zoo.py
+	$(BIN)/python benchmarks/collapse.py
+	$(BIN)/python benchmarks/augmentation.py
+	$(BIN)/python benchmarks/filling.py
+	$(BIN)/python benchmarks/layerwise.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

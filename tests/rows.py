@@ -21,17 +21,23 @@ from diabolo import (
     BatchTopKAutoencoder,
     BetaTCVAE,
     BetaVAE,
+    CapacityVAE,
+    ConditionalVAE,
     ContractiveAutoencoder,
     CustomAutoencoder,
     DenoisingAutoencoder,
     FactorVAE,
+    FlowPosteriorVAE,
+    FlowPriorVAE,
     FSQAutoencoder,
     GatedAutoencoder,
     HypersphericalVAE,
     InfoVAE,
     JumpReLUAutoencoder,
     KSparseAutoencoder,
+    LadderVAE,
     LFQAutoencoder,
+    MaskedAutoencoder,
     MatryoshkaAutoencoder,
     MixturePriorVAE,
     OrderedAutoencoder,
@@ -41,6 +47,7 @@ from diabolo import (
     SparseAutoencoder,
     TiedAutoencoder,
     TopKAutoencoder,
+    TwoStageVAE,
     VampPriorVAE,
 )
 from diabolo.parts.bottlenecks import Identity
@@ -94,9 +101,18 @@ ROWS = [
     ),
     Row(
         "DenoisingAutoencoder",
-        tuple(
-            DenoisingAutoencoder(2, noise=noise, **QUICK)
-            for noise in ("gaussian", "masking", "salt_and_pepper", "swap")
+        (
+            *(DenoisingAutoencoder(2, noise=n, **QUICK) for n in ("gaussian", "masking", "salt_and_pepper", "swap")),
+            DenoisingAutoencoder(2, noise_schedule="decreasing", end_level=0.1, **QUICK),
+            DenoisingAutoencoder(2, noise="masking", noise_schedule="mixed", **QUICK),
+        ),
+    ),
+    Row(
+        "MaskedAutoencoder",
+        (
+            MaskedAutoencoder(3, **QUICK),
+            MaskedAutoencoder(3, mask_fraction=0.3, network="mlp", likelihood="learned_gaussian", **QUICK),
+            MaskedAutoencoder(seen_weight=0.0, network="residual_mlp", norm="batch", likelihood="bernoulli", **QUICK),
         ),
     ),
     Row(
@@ -111,11 +127,14 @@ ROWS = [
         "TopKAutoencoder",
         (
             TopKAutoencoder(8, k=2, **LINEAR),
-            TopKAutoencoder(8, k=3, network="mlp", likelihood="bernoulli", dead_weight=0.0, **LINEAR),
+            TopKAutoencoder(8, k=3, network="mlp", likelihood="bernoulli", dead_weight=0.0, refinements=2, **LINEAR),
             TopKAutoencoder(norm="batch", dead_after=20, n_dead=3, likelihood="learned_gaussian", **QUICK),
         ),
     ),
-    Row("BatchTopKAutoencoder", (BatchTopKAutoencoder(8, k=2, **LINEAR), BatchTopKAutoencoder(k=2, **QUICK))),
+    Row(
+        "BatchTopKAutoencoder",
+        (BatchTopKAutoencoder(8, k=2, **LINEAR), BatchTopKAutoencoder(k=2, refinements=1, **QUICK)),
+    ),
     Row(
         "MatryoshkaAutoencoder",
         (
@@ -170,11 +189,42 @@ ROWS = [
     Row("MixturePriorVAE", (MixturePriorVAE(2, n_components=3, **QUICK),)),
     Row("VampPriorVAE", (VampPriorVAE(2, n_pseudo_inputs=7, **QUICK), VampPriorVAE(2, norm="batch", **QUICK))),
     Row("HypersphericalVAE", (HypersphericalVAE(3, **QUICK), HypersphericalVAE(2, **QUICK))),
+    Row(
+        "ConditionalVAE",
+        (
+            ConditionalVAE(2, **QUICK),
+            ConditionalVAE(2, condition_kind="numbers", condition_dropout=0.5, network="mlp", norm="batch", **QUICK),
+        ),
+    ),
+    Row("CapacityVAE", (CapacityVAE(2, capacity=2.0, **QUICK), CapacityVAE(2, gamma=10.0, kl_warmup=0.0, **QUICK))),
+    Row(
+        "FlowPriorVAE",
+        (
+            FlowPriorVAE(2, flow_hidden=(8,), **QUICK),
+            FlowPriorVAE(1, flow="affine", n_transforms=1, **QUICK),
+            FlowPriorVAE(3, flow="affine", flow_hidden=(8,), precision="bfloat16", **QUICK),
+        ),
+    ),
+    Row(
+        "FlowPosteriorVAE",
+        (
+            FlowPosteriorVAE(2, flow_hidden=(8,), flow_context=4, **QUICK),
+            FlowPosteriorVAE(2, flow="spline", n_transforms=1, flow_hidden=(8,), network="mlp", **QUICK),
+        ),
+    ),
+    Row(
+        "LadderVAE",
+        (
+            LadderVAE(2, ladder_hidden=8, **QUICK),
+            LadderVAE(4, upper_dims=(2, 1), ladder_hidden=8, norm="batch", **QUICK),
+        ),
+    ),
+    Row("TwoStageVAE", (TwoStageVAE(2, second_hidden=(8,), **QUICK), TwoStageVAE(2, second_hidden=(), **QUICK))),
     Row("WAE", (WAE(2, **QUICK), WAE(2, kernel="rbf", **QUICK))),
     Row("InfoVAE", (InfoVAE(2, **QUICK), InfoVAE(2, alpha=1.0, kernel="imq", **QUICK))),
     Row("BetaTCVAE", (BetaTCVAE(2, mi_weight=0.5, dimension_weight=2.0, **QUICK),)),
     Row("FactorVAE", (FactorVAE(2, critic_hidden=(8,), **QUICK),)),
-    Row("DIPVAE", (DIPVAE(2, **QUICK), DIPVAE(2, kind="i", diagonal_weight=1.0, **QUICK))),
+    Row("DIPVAE", (DIPVAE(2, **QUICK), DIPVAE(2, variant="i", diagonal_weight=1.0, **QUICK))),
     Row("AdversarialAutoencoder", (AdversarialAutoencoder(2, critic_hidden=(8,), **QUICK),)),
     Row(
         "VQVAE",

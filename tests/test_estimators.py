@@ -21,7 +21,7 @@ import diabolo
 from diabolo.declare import REGISTRY
 from rows import MODELS, ROWS, VARIANTS, Row, identify
 
-X = load_iris().data
+X, Y = load_iris(return_X_y=True)  # Y is the condition of models that have one
 DIGITS = load_digits().images[:60]
 
 
@@ -34,6 +34,9 @@ def expected_failures(estimator):
 
 
 @pytest.mark.filterwarnings("ignore:the code .* is as wide as a row")  # some checks use a single column
+@pytest.mark.filterwarnings(
+    "ignore:posterior collapse"
+)  # rightly said of checks whose rows are noise without structure
 @parametrize_with_checks([row.estimator for row in ROWS], expected_failed_checks=expected_failures)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
@@ -41,7 +44,7 @@ def test_scikit_learn_check(estimator, check):
 
 @pytest.mark.parametrize(("name", "estimator"), VARIANTS, ids=identify)
 def test_a_fitted_model_does_every_job(name, estimator):
-    model = clone(estimator).fit(X)
+    model = clone(estimator).fit(X, Y)
     Z = model.transform(X)
     assert Z.shape == (150, model._n_features_out)
     assert np.isfinite(Z).all()
@@ -57,9 +60,9 @@ def test_a_fitted_model_does_every_job(name, estimator):
 def test_images_keep_their_shape(name, estimator):
     if estimator.get_params().get("scale") == "quantile":
         with pytest.raises(ValueError, match="scale='quantile' is for tables"):
-            clone(estimator).fit(DIGITS)
+            clone(estimator).fit(DIGITS, Y[:60])
         return
-    model = clone(estimator).fit(DIGITS)
+    model = clone(estimator).fit(DIGITS, Y[:60])
     assert model.reconstruct(DIGITS).shape == (60, 8, 8)
     assert model.inverse_transform(model.transform(DIGITS)).shape == (60, 8, 8)
     assert model.schema_.shape == (1, 8, 8)
@@ -67,7 +70,7 @@ def test_images_keep_their_shape(name, estimator):
 
 @pytest.mark.parametrize(("name", "estimator"), VARIANTS, ids=identify)
 def test_the_gradient_reaches_every_parameter(name, estimator):
-    model = clone(estimator).fit(X)
+    model = clone(estimator).fit(X, Y)
     module = model.module_.train()
     with torch.no_grad():
         for p in module.parameters():  # some layers start at zero and hide those before them; look from a general point
@@ -83,9 +86,9 @@ def test_same_seed_same_model_and_the_callers_streams_are_untouched(row: Row):
     np.random.seed(3)  # noqa: NPY002 - the caller's global stream is what is tested
     torch.manual_seed(3)
     before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    a, b = clone(row.estimator).fit(X), clone(row.estimator).fit(X)
+    a, b = clone(row.estimator).fit(X, Y), clone(row.estimator).fit(X, Y)
     np.testing.assert_array_equal(a.score_samples(X), b.score_samples(X))
-    c = clone(row.estimator).set_params(random_state=None).fit(X)
+    c = clone(row.estimator).set_params(random_state=None).fit(X, Y)
     assert np.isfinite(c.score_samples(X)).all()
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_before)
@@ -94,17 +97,17 @@ def test_same_seed_same_model_and_the_callers_streams_are_untouched(row: Row):
 @pytest.mark.parametrize("row", ROWS, ids=identify)
 def test_refit_of_the_same_object_is_bitwise_equal(row: Row):
     model = clone(row.estimator)
-    first = model.fit(X).score_samples(X)
-    np.testing.assert_array_equal(model.fit(X).score_samples(X), first)
+    first = model.fit(X, Y).score_samples(X)
+    np.testing.assert_array_equal(model.fit(X, Y).score_samples(X), first)
 
 
 def test_two_threads_give_what_each_gives_alone():
     rows = [MODELS[0].estimator, clone(MODELS[0].estimator).set_params(random_state=7)]
-    alone = [clone(e).fit(X).transform(X) for e in rows]
+    alone = [clone(e).fit(X, Y).transform(X) for e in rows]
     together = [None, None]
 
     def work(i):
-        together[i] = clone(rows[i]).fit(X).transform(X)
+        together[i] = clone(rows[i]).fit(X, Y).transform(X)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for t in threads:
@@ -119,7 +122,7 @@ def test_two_threads_give_what_each_gives_alone():
 def test_pickle_gives_the_same_scores(row: Row):
     if row.name == "CustomAutoencoder":
         pytest.importorskip("rows")
-    model = clone(row.estimator).fit(X)
+    model = clone(row.estimator).fit(X, Y)
     again = pickle.loads(pickle.dumps(model))  # noqa: S301 - our own bytes
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
 
@@ -127,7 +130,7 @@ def test_pickle_gives_the_same_scores(row: Row):
 @pytest.mark.parametrize("row", MODELS, ids=identify)
 def test_pipeline_grid_search_and_set_output(row: Row):
     pipeline = make_pipeline(StandardScaler(), clone(row.estimator)).set_output(transform="pandas")
-    Z = pipeline.fit_transform(pd.DataFrame(X, columns=list("abcd")))
+    Z = pipeline.fit_transform(pd.DataFrame(X, columns=list("abcd")), Y)
     assert isinstance(Z, pd.DataFrame)
     assert list(Z.columns) == [f"{row.name.lower()}{j}" for j in range(Z.shape[1])]
     assert pipeline.inverse_transform(Z.to_numpy()).shape == X.shape
@@ -141,7 +144,7 @@ def test_grid_search_in_two_processes():
 
 @pytest.mark.parametrize("row", ROWS, ids=identify)
 def test_save_and_load_give_the_same_estimator(row: Row, tmp_path):
-    model = clone(row.estimator).fit(X)
+    model = clone(row.estimator).fit(X, Y)
     model.save(tmp_path / "m")
     build = model.get_params().get("build")
     again = diabolo.load(tmp_path / "m", build=build)
@@ -153,7 +156,7 @@ def test_save_and_load_give_the_same_estimator(row: Row, tmp_path):
 @pytest.mark.parametrize("row", ROWS, ids=identify)
 def test_frames_come_back_as_frames(row: Row):
     frame = pl.DataFrame(X, schema=["a", "b", "c", "d"])
-    model = clone(row.estimator).fit(frame)
+    model = clone(row.estimator).fit(frame, Y)
     assert list(model.feature_names_in_) == ["a", "b", "c", "d"]
     if row in MODELS:
         assert model.reconstruct(frame).columns == ["a", "b", "c", "d"]

@@ -59,6 +59,12 @@ def test_generate(run):
     assert result["confidence"] > 0.3  # one in ten would be a guess
 
 
+def test_chosen_class(run):
+    result = run("chosen_class", "--epochs", "5")
+    assert result["as_asked"] > 0.8  # one in ten would be a guess
+    assert result["read"] > 0.5
+
+
 def test_custom_network(run):
     result = run("custom_network", "--epochs", "3")
     assert result["mse"] < 18.8  # the variance of a pixel: better than the mean image

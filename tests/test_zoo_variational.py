@@ -20,10 +20,11 @@ from diabolo.objectives import elbo, iwae
 from diabolo.parts.bottlenecks import Gaussian as GaussianCode
 from diabolo.parts.bottlenecks import Identity, NormalPrior, gaussian_kl, gaussian_log_prob
 from diabolo.parts.likelihoods import Gaussian, LearnedGaussian
-from diabolo.parts.penalties import WeightL1
+from diabolo.parts.penalties import CodeL2
 from diabolo.records import Batch, Code, Schema
 from diabolo.seeding import seeded
-from diabolo.zoo.variational import LearnedMixture, VampMixture, VonMisesFisher
+from diabolo.zoo.hyperspherical import VonMisesFisher
+from diabolo.zoo.variational import LearnedMixture, VampMixture
 
 X = load_iris().data
 QUICK = {"hidden": (16,), "max_epochs": 3, "random_state": 0, "device": "cpu"}
@@ -203,10 +204,10 @@ def test_the_learned_scale_counts_each_draw_by_its_share(linear):
 
 def test_penalties_count_in_training_only(linear):
     module, batch = linear
-    module.penalties.append(WeightL1(0.1))
+    module.penalties.append(CodeL2(0.1))
     with_it, without = loss(iwae, module.train(), batch, n=2), loss(iwae, module.eval(), batch, n=2)
-    assert "weight_l1" not in without.terms
-    torch.testing.assert_close(with_it.total - without.total, with_it.terms["weight_l1"])
+    assert "code_l2" not in without.terms
+    torch.testing.assert_close(with_it.total - without.total, with_it.terms["code_l2"])
 
 
 def test_a_code_without_density_says_so():

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
     from diabolo.training.loop import Callback
+    from diabolo.zoo.activity import PosteriorCollapseWarning
+    from diabolo.zoo.capacity import CapacityVAE
+    from diabolo.zoo.conditional import ConditionalVAE
+    from diabolo.zoo.flows import FlowPosteriorVAE, FlowPriorVAE
+    from diabolo.zoo.hierarchical import LadderVAE
+    from diabolo.zoo.hyperspherical import HypersphericalVAE
+    from diabolo.zoo.masked import MaskedAutoencoder
     from diabolo.zoo.matching import DIPVAE, WAE, AdversarialAutoencoder, BetaTCVAE, FactorVAE, InfoVAE
     from diabolo.zoo.quantised import VQVAE, FSQAutoencoder, LFQAutoencoder, ResidualVQVAE
     from diabolo.zoo.regularised import (
@@ -32,8 +39,9 @@ if TYPE_CHECKING:
         TopKAutoencoder,
     )
     from diabolo.zoo.tied import TiedAutoencoder
+    from diabolo.zoo.two_stage import TwoStageVAE
     from diabolo.zoo.vanilla import Autoencoder, CustomAutoencoder, DenoisingAutoencoder
-    from diabolo.zoo.variational import IWAE, VAE, BetaVAE, HypersphericalVAE, MixturePriorVAE, VampPriorVAE
+    from diabolo.zoo.variational import IWAE, VAE, BetaVAE, MixturePriorVAE, VampPriorVAE
 
 __all__ = [
     "DIPVAE",
@@ -49,26 +57,34 @@ __all__ = [
     "BetaTCVAE",
     "BetaVAE",
     "Callback",
+    "CapacityVAE",
+    "ConditionalVAE",
     "ContractiveAutoencoder",
     "CustomAutoencoder",
     "DenoisingAutoencoder",
     "FSQAutoencoder",
     "FactorVAE",
+    "FlowPosteriorVAE",
+    "FlowPriorVAE",
     "GatedAutoencoder",
     "HypersphericalVAE",
     "InfoVAE",
     "JumpReLUAutoencoder",
     "KSparseAutoencoder",
     "LFQAutoencoder",
+    "LadderVAE",
+    "MaskedAutoencoder",
     "MatryoshkaAutoencoder",
     "MixturePriorVAE",
     "OrderedAutoencoder",
+    "PosteriorCollapseWarning",
     "RegularizedAutoencoder",
     "ResidualVQVAE",
     "RobustAutoencoder",
     "SparseAutoencoder",
     "TiedAutoencoder",
     "TopKAutoencoder",
+    "TwoStageVAE",
     "VampPriorVAE",
     "__version__",
     "load",
@@ -83,28 +99,36 @@ _HOME = {
     "BetaTCVAE": "diabolo.zoo.matching",
     "BetaVAE": "diabolo.zoo.variational",
     "Callback": "diabolo.training.loop",
+    "CapacityVAE": "diabolo.zoo.capacity",
+    "ConditionalVAE": "diabolo.zoo.conditional",
     "ContractiveAutoencoder": "diabolo.zoo.regularised",
     "CustomAutoencoder": "diabolo.zoo.vanilla",
     "DIPVAE": "diabolo.zoo.matching",
     "DenoisingAutoencoder": "diabolo.zoo.vanilla",
     "FSQAutoencoder": "diabolo.zoo.quantised",
     "FactorVAE": "diabolo.zoo.matching",
+    "FlowPosteriorVAE": "diabolo.zoo.flows",
+    "FlowPriorVAE": "diabolo.zoo.flows",
     "GatedAutoencoder": "diabolo.zoo.sparse",
-    "HypersphericalVAE": "diabolo.zoo.variational",
+    "HypersphericalVAE": "diabolo.zoo.hyperspherical",
     "IWAE": "diabolo.zoo.variational",
     "InfoVAE": "diabolo.zoo.matching",
     "JumpReLUAutoencoder": "diabolo.zoo.sparse",
     "KSparseAutoencoder": "diabolo.zoo.sparse",
     "LFQAutoencoder": "diabolo.zoo.quantised",
+    "LadderVAE": "diabolo.zoo.hierarchical",
+    "MaskedAutoencoder": "diabolo.zoo.masked",
     "MatryoshkaAutoencoder": "diabolo.zoo.sparse",
     "MixturePriorVAE": "diabolo.zoo.variational",
     "OrderedAutoencoder": "diabolo.zoo.regularised",
+    "PosteriorCollapseWarning": "diabolo.zoo.activity",
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",
     "RobustAutoencoder": "diabolo.zoo.regularised",
     "SparseAutoencoder": "diabolo.zoo.sparse",
     "TiedAutoencoder": "diabolo.zoo.tied",
     "TopKAutoencoder": "diabolo.zoo.sparse",
+    "TwoStageVAE": "diabolo.zoo.two_stage",
     "VAE": "diabolo.zoo.variational",
     "VQVAE": "diabolo.zoo.quantised",
     "VampPriorVAE": "diabolo.zoo.variational",

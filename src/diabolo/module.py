@@ -36,7 +36,8 @@ class AutoencoderModule(nn.Module):
     encoder, decoder : nn.Module
         Any modules of matching widths: ``(B, *shape) -> (B, bottleneck.in_features, *grid)`` and
         ``(B, bottleneck.out_features, *grid) -> likelihood.params * size`` numbers a row. They also take a context
-        ``(B, C)`` where the schema has one.
+        ``(B, C)`` where the schema has one. An encoder that must know which cells are observed says ``takes_mask = True``
+        and is called as ``encoder(x, context, mask=mask)``, with ``None`` where nothing is missing.
     bottleneck, likelihood, corruption, penalties
         The other parts.
     """
@@ -81,23 +82,35 @@ class AutoencoderModule(nn.Module):
             penalties=penalties,
         )
 
-    def encode(self, x: Tensor, context: Tensor | None = None, *, sample: bool = False) -> Code:
-        """Return the code of rows ``(B, *shape)``."""
-        h = self.encoder(x) if context is None else self.encoder(x, context)
-        code: Code = self.bottleneck(h, sample=sample)
+    def encode(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, *, sample: bool = False
+    ) -> Code:
+        """Return the code of rows ``(B, *shape)``; ``mask`` is 1 where a cell is observed."""
+        code: Code = self.bottleneck(self._encoded(x, context, mask), sample=sample)
         return code
+
+    def _encoded(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Return what the encoder makes of rows ``(B, in, *grid)``."""
+        if getattr(self.encoder, "takes_mask", False):
+            h: Tensor = self.encoder(x, context, mask=mask)
+        else:
+            h = self.encoder(x) if context is None else self.encoder(x, context)
+        return h
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of the likelihood ``(B, P, *shape)`` for codes ``(B, D, *grid)``."""
         raw: Tensor = self.decoder(z) if context is None else self.decoder(z, context)
         return raw.reshape(-1, self.likelihood.params, *self.shape)
 
-    def trace(self, batch: Batch, *, sample: bool, corrupt: bool = False) -> Trace:
-        """Run everything once; ``sample`` draws from the posterior, ``corrupt`` damages the input first."""
-        x_in = self.corruption(batch.x) if corrupt and self.corruption is not None else batch.x
+    def trace(self, batch: Batch, *, sample: bool, corrupt: bool = False, progress: float = 1.0) -> Trace:
+        """Run everything once; ``sample`` draws from the posterior, ``corrupt`` damages the input first.
+
+        ``progress`` runs from 0 to 1 over training: damage may depend on it. The trace's batch is what the decoder is to explain.
+        """
+        x_in = self.corruption(batch.x, progress) if corrupt and self.corruption is not None else batch.x
         if batch.mask is not None:
             x_in = x_in * batch.mask  # a missing cell looks the same to the encoder in training and afterwards
-        code = self.encode(x_in, batch.context, sample=sample)
+        code = self.encode(x_in, batch.context, batch.mask, sample=sample)
         raw = self.decode(code.z, batch.context)
         if self.training:
             self.likelihood.observe(raw, batch.x, batch.mask)
@@ -130,11 +143,11 @@ class AutoencoderModule(nn.Module):
                 on_start(batch)
         encoder, decoder = getattr(self.encoder, "shortcut", None), getattr(self.decoder, "shortcut", None)
         if isinstance(encoder, nn.Linear) and isinstance(decoder, nn.Linear) and self.bottleneck.linear:
-            start_at_principal_components(encoder, decoder, self.bottleneck, self.likelihood, batch.x)
+            start_at_principal_components(encoder, decoder, self.bottleneck, self.likelihood, batch.x, batch.context)
         training = self.training
         self.eval()
         some = table.slice(0, 2)
-        h = self.encoder(some.x) if some.context is None else self.encoder(some.x, some.context)
+        h = self._encoded(some.x, some.context, some.mask)
         if h.dim() < 2 or h.shape[1] != self.bottleneck.in_features:
             raise ValueError(
                 f"the encoder returns rows of shape {tuple(h.shape[1:])}; {type(self.bottleneck).__name__} of this size "
@@ -152,5 +165,5 @@ class AutoencoderModule(nn.Module):
         on_encoded: Callable[[Tensor], None] | None = getattr(self.bottleneck, "on_encoded", None)
         if on_encoded is not None:
             some = table.take(rows[:CODE_ROWS])
-            on_encoded(self.encoder(some.x) if some.context is None else self.encoder(some.x, some.context))
+            on_encoded(self._encoded(some.x, some.context, some.mask))
         self.train(training)

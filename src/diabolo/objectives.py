@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from diabolo.module import AutoencoderModule
 from diabolo.records import Batch, Code, Loss, Trace
 
-__all__ = ["Objective", "elbo", "iwae"]
+__all__ = ["Objective", "elbo", "iwae", "log_likelihood"]
 
 Objective = Callable[[AutoencoderModule, Batch, float], Loss]
 """``(module, batch, progress)`` -> loss; ``progress`` runs from 0 to 1 over training, for annealing."""
@@ -23,8 +24,8 @@ def elbo(
 
     .. math:: L = \frac1B \sum_b \Big[-\sum_j \log p(x_{bj} \mid z_b) + w \sum_k \text{cost}_k(b)\Big] + \text{penalties}
 
-    in nats per row, with :math:`z_b` drawn once from the posterior. Penalties are training's alone: outside training mode the
-    loss is the bound.
+    in nats per row, with :math:`z_b` drawn once from the posterior. Most penalties are training's alone: outside training mode
+    the loss is the bound, and those of them that are always judged.
 
     Parameters
     ----------
@@ -40,15 +41,14 @@ def elbo(
         Whether the model's own penalties also count outside training mode. They must where they are the only thing that
         brings codes to the prior: judged by its reconstruction alone, such a model would keep weights that cannot generate.
     """
-    trace = module.trace(batch, sample=True, corrupt=True)
-    terms: dict[str, Tensor] = {"reconstruction": -module.log_prob(trace.raw, batch).mean()}
+    trace = module.trace(batch, sample=True, corrupt=True, progress=progress)
+    terms: dict[str, Tensor] = {"reconstruction": -module.log_prob(trace.raw, trace.batch).mean()}
     total = terms["reconstruction"]
     weight = _rise(progress, warmup)
     for name, cost in trace.code.costs.items():
         terms[name] = cost.mean()
         total = total + weight * terms[name]
-    if module.training or judge_penalties:
-        total = _add_penalties(module, trace, total, terms)
+    total = _add_penalties(module, trace, total, terms, every=module.training or judge_penalties)
     return Loss(total, terms)
 
 
@@ -82,7 +82,8 @@ def iwae(
         Share of training over which the weight ``w`` rises from 0 to 1.
     """
     copies = Batch(*(None if t is None else t.repeat_interleave(n, dim=0) for t in batch))  # type: ignore[arg-type]
-    trace = module.trace(copies, sample=True, corrupt=True)
+    trace = module.trace(copies, sample=True, corrupt=True, progress=progress)
+    copies = trace.batch
     z = trace.code.z
     aux = {k: v.detach() for k, v in trace.code.aux.items()} if dreg else trace.code.aux
     log_prob = module.log_prob(trace.raw, copies).view(-1, n)  # (B, n)
@@ -104,8 +105,53 @@ def iwae(
         # A likelihood that follows the data must count each draw by its share, as the bound does.
         cells = share.reshape(-1, *[1] * (copies.x.dim() - 1)).expand_as(copies.x)
         module.likelihood.observe(trace.raw, copies.x, cells if copies.mask is None else cells * copies.mask)
-        total = _add_penalties(module, trace, total, terms)
+    total = _add_penalties(module, trace, total, terms, every=module.training)
     return Loss(total, terms)
+
+
+@torch.no_grad()
+def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements: int) -> Tensor:
+    r"""Estimate the log-likelihood of rows by importance sampling from the posterior, ``(B,)`` in nats and float64.
+
+    .. math:: \log \frac1n \sum_{i=1}^n \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \qquad z_i \sim q(z \mid x)
+
+    The encoder runs once for each row; draws are made and decoded in parts, so that memory does not grow with ``n``.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        A model whose bottleneck knows ``log_ratio``.
+    batch : Batch
+        Rows.
+    n : int
+        Draws for each row.
+    elements : int
+        Numbers that the decoder puts out at a time.
+    """
+    x = batch.x if batch.mask is None else batch.x * batch.mask
+    batch = batch._replace(x=x)
+    h = module._encoded(x, batch.context, batch.mask)
+    size = module.likelihood.params * x[0].numel()
+    draws = min(n, max(1, elements // size))  # of a row at a time
+    rows = max(1, elements // (size * draws))
+    found = []
+    for start in range(0, len(x), rows):
+        part = Batch(*(None if t is None else t[start : start + rows] for t in batch))  # type: ignore[arg-type]
+        total = torch.full((len(part.x),), -math.inf, dtype=torch.float64)
+        for done in range(0, n, draws):
+            k = min(draws, n - done)
+            copies = Batch(*(None if t is None else _repeat(t, k) for t in part))  # type: ignore[arg-type]
+            code = module.bottleneck(_repeat(h[start : start + rows], k), sample=True)
+            log_prob = module.log_prob(module.decode(code.z, copies.context), copies)
+            log_weight = (log_prob - module.bottleneck.log_ratio(code)).view(-1, k)  # (rows, k)
+            total = torch.logaddexp(total, log_weight.cpu().double().logsumexp(dim=1))
+        found.append(total - math.log(n))
+    return torch.cat(found)
+
+
+def _repeat(t: Tensor, k: int) -> Tensor:
+    """Return ``k`` copies of each row; of a single one without copying."""
+    return t.expand(k, *t.shape[1:]) if len(t) == 1 else t.repeat_interleave(k, dim=0)
 
 
 def _rise(progress: float, warmup: float) -> float:
@@ -113,8 +159,13 @@ def _rise(progress: float, warmup: float) -> float:
     return min(1.0, progress / warmup) if warmup > 0 else 1.0
 
 
-def _add_penalties(module: AutoencoderModule, trace: Trace, total: Tensor, terms: dict[str, Tensor]) -> Tensor:
+def _add_penalties(
+    module: AutoencoderModule, trace: Trace, total: Tensor, terms: dict[str, Tensor], *, every: bool
+) -> Tensor:
+    """Add every penalty, or those that are always judged."""
     for penalty in module.penalties:
+        if not (every or penalty.judged):
+            continue
         name, term = str(penalty.name), penalty(module, trace).mean()
         terms[name] = terms[name] + term if name in terms else term
         total = total + term

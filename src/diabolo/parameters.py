@@ -10,12 +10,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 
-from diabolo.checks import Ge, Gt, Le, Lt
+from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import spec
+from diabolo.parts.augmentation import Augmentation
 from diabolo.parts.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
+from diabolo.parts.networks.attention import Attention
 from diabolo.parts.networks.base import Network
 from diabolo.parts.networks.conv import Conv, stage_channels
 from diabolo.parts.networks.mlp import MLP
+from diabolo.parts.networks.recurrent import Recurrent
 from diabolo.records import Schema
 from diabolo.training.loop import Settings
 
@@ -23,6 +26,13 @@ __all__ = ["SharedParameters"]
 
 AUTO_STEPS = 8000  # optimiser steps that max_epochs="auto" plans for
 CONVOLUTIONS = ("shortcut_conv", "conv")
+RECURRENT = ("gru", "lstm")
+FITS = {  # the kinds of rows that each network is for
+    **dict.fromkeys(("auto", "shortcut_mlp", "mlp", "residual_mlp"), ("vector", "image", "series")),
+    **dict.fromkeys((*CONVOLUTIONS, "attention"), ("image", "series")),
+    **dict.fromkeys(RECURRENT, ("series",)),
+}
+SHAPES = {"image": "images (n, height, width) or (n, channels, height, width)", "series": "series (kind='series')"}
 
 
 @spec
@@ -38,11 +48,17 @@ class SharedParameters:
         tuple[int, ...] | Literal["auto"],
         Ge(1),
         "widths of the encoder's hidden layers, mirrored in the decoder; for convolutions the channels of its stages, each at "
-        "half the height and width of the one before; () is a single layer each way; 'auto' sizes layers from the data",
+        "half the length, or height and width, of the one before; for attention one width for all blocks; () is a single layer "
+        "each way; 'auto' sizes layers from the data",
+    ] = "auto"
+    kind: Annotated[
+        Literal["auto", "vector", "image", "series"],
+        "what a row of X is; 'auto' takes arrays of two dimensions for rows of numbers, of three and four for images, and "
+        "lists of arrays of unequal length for series; 'series' also takes arrays (n, steps) and (n, steps, channels)",
     ] = "auto"
     activation: Annotated[
         Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"],
-        "non-linearity of the hidden layers",
+        "non-linearity of the hidden layers; recurrent cells have their own",
     ] = "silu"
     dropout: Annotated[
         float, Ge(0), Lt(1), "fraction of hidden units dropped in training; for convolutions of whole channels"
@@ -50,13 +66,14 @@ class SharedParameters:
     norm: Annotated[
         Literal["batch", "layer"] | None,
         "normalisation in the hidden layers: of each unit over the batch, or of a row's units (for convolutions all channels "
-        "and pixels of an image) together",
+        "and pixels of an image, for series the units of each step) together; attention always has the latter",
     ] = None
     network: Annotated[
-        Literal["auto", "shortcut_mlp", "mlp", "residual_mlp", "shortcut_conv", "conv"],
+        Literal["auto", "shortcut_mlp", "mlp", "residual_mlp", "shortcut_conv", "conv", "attention", "gru", "lstm"],
         "kind of network: full connections beside a linear map that starts at the principal components, plain full "
-        "connections, or full connections with a skip around each layer; for images also convolutions, with and without a "
-        "linear map beside them; 'auto' is 'shortcut_mlp'",
+        "connections, or full connections with a skip around each layer; for images and series also convolutions, with and "
+        "without a linear map beside them, and attention between patches; for series also recurrent cells, gated or with long "
+        "short-term memory; 'auto' is 'shortcut_mlp'",
     ] = "auto"
     likelihood: Annotated[
         Literal["auto", "gaussian", "learned_gaussian", "sigmoid_gaussian", "student_t", "laplace", "bernoulli"],
@@ -70,10 +87,27 @@ class SharedParameters:
         "how features are scaled before training; 'auto' standardises columns of different units, divides pixels and other "
         "columns of one unit by one common width, and leaves zeros and ones alone",
     ] = "auto"
+    augment: Annotated[
+        tuple[Literal["flip", "shift", "rotate", "crop", "noise", "binarize"], ...],
+        "random changes of each training image, in this order: 'flip' mirrors half of them left to right, 'shift' moves by up "
+        "to an eighth of each side, 'rotate' turns by up to 15 degrees, 'crop' blows up a part with at least 0.8 of each side, "
+        "'noise' adds normal noise of 0.05 of the range, 'binarize' (also for rows of numbers) takes values in [0, 1] as the "
+        "chance of a one and draws it; images that are judged stay as they are",
+    ] = ()
     max_epochs: Annotated[
         int | Literal["auto"], Ge(1), "passes over the training rows at most; 'auto' plans by the number of rows"
     ] = "auto"
     max_time: Annotated[float | None, Gt(0), "seconds of training at most, checked after each epoch"] = None
+    pretrain: Annotated[
+        Literal["layerwise"] | None,
+        "what happens before training: with 'layerwise' each layer of a fully connected network first learns to rebuild the "
+        "codes of the layers below; network='auto' is then 'mlp'",
+    ] = None
+    pretrain_epochs: Annotated[
+        int | Literal["auto"],
+        Ge(1),
+        "passes over the training rows for each layer that is pre-trained; 'auto' is a fifth of max_epochs and at least 5",
+    ] = "auto"
     batch_size: Annotated[int | Literal["auto"], Ge(1), "rows in a step; 'auto' grows with the number of rows"] = "auto"
     learning_rate: Annotated[float, Gt(0), "highest learning rate of AdamW"] = 2e-3
     schedule: Annotated[
@@ -118,6 +152,10 @@ class SharedParameters:
         """Return the share of training over which the cost of the code rises to its full weight."""
         return 0.0
 
+    def _patience_from(self) -> float:
+        """Return the share of training before which epochs without a better validation loss are not counted."""
+        return self._warmup()
+
     def _code_width(self, schema: Schema) -> int:
         if self.latent_dim != "auto":
             return self.latent_dim
@@ -128,20 +166,34 @@ class SharedParameters:
             return tuple(self.hidden)
         if self.network in CONVOLUTIONS:
             return stage_channels(schema)
+        if self.network in RECURRENT or self.network == "attention":
+            return (64,) if self.network in RECURRENT else (64, 64)
         wide = min(512, max(64, 2 ** math.ceil(math.log2(2 * schema.size))))
         return (wide, wide)
 
     def _network(self, schema: Schema) -> Network:
+        kinds = FITS[self.network]
+        if schema.kind not in kinds:
+            fitting = ", ".join(repr(name) for name in FITS if schema.kind in FITS[name] and name != "auto")
+            raise ValueError(
+                f"network={self.network!r} is for {' and for '.join(SHAPES[kind] for kind in kinds)}; X has rows of shape "
+                f"{schema.shape}, {schema.kind} data. Use one of network={fitting}; or say what a row is with kind."
+            )
+        hidden = self._hidden(schema)
         if self.network in CONVOLUTIONS:
             shortcut = self.network == "shortcut_conv"
-            return Conv(self._hidden(schema), self.activation, self.dropout, self.norm, shortcut=shortcut)
+            return Conv(hidden, self.activation, self.dropout, self.norm, shortcut=shortcut)
+        if self.network in RECURRENT:
+            return Recurrent(self.network, hidden, self.dropout, self.norm)
+        if self.network == "attention":
+            return Attention(hidden, self.activation, self.dropout, self.norm)
         return MLP(
-            self._hidden(schema),
+            hidden,
             self.activation,
             self.dropout,
             self.norm,
             residual=self.network == "residual_mlp",
-            shortcut=self.network in ("auto", "shortcut_mlp"),
+            shortcut=self.network == "shortcut_mlp" or (self.network == "auto" and self.pretrain is None),
         )
 
     def _likelihood(self, schema: Schema) -> Likelihood:
@@ -150,8 +202,24 @@ class SharedParameters:
             name = "bernoulli" if schema.values == "binary" else self._auto_likelihood
         kind = LIKELIHOODS[name]
         if issubclass(kind, LearnedGaussian):
-            return kind((1,) * len(schema.shape) if schema.shared_unit else schema.shape)
+            each = schema.shape[:1] + (1,) * (len(schema.shape) - 1) if schema.kind == "series" else schema.shape
+            return kind((1,) * len(schema.shape) if schema.shared_unit else each)
         return kind()
+
+    def _augmentation(self, schema: Schema) -> Augmentation | None:
+        if not self.augment:
+            return None
+        if "binarize" in self.augment and schema.values == "real":
+            raise ParameterError(
+                f"augment={tuple(self.augment)!r} draws zeros and ones by values in [0, 1], and X once scaled has others. Use "
+                "likelihood='bernoulli', or scale='minmax'."
+            )
+        if schema.kind != "image" and set(self.augment) != {"binarize"}:
+            raise ParameterError(
+                f"augment={tuple(self.augment)!r} changes images, (n, height, width) or (n, channels, height, width); "
+                f"X has rows of shape {schema.shape}. Use augment=(), or reshape X to images."
+            )
+        return Augmentation(tuple(self.augment))
 
     def _scale(self) -> str | None:
         bounded = self.likelihood in ("bernoulli", "sigmoid_gaussian")
@@ -173,7 +241,7 @@ class SharedParameters:
             weight_decay=self.weight_decay,
             gradient_clip=self.gradient_clip,
             patience=patience,
-            patience_from=self._warmup(),
+            patience_from=self._patience_from(),
             max_time=self.max_time,
             device=device,
             precision="float32" if self.precision == "auto" else self.precision,

@@ -56,9 +56,24 @@ def _from_covariance(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return values, values.flip(0).clamp_min(0).sqrt(), vectors.flip(1).T
 
 
+def regression(x: Tensor, context: Tensor) -> Tensor:
+    """Return least-squares slopes ``(C, d)``, in float64, of rows less their mean by the context."""
+    x, context = x.double() - x.double().mean(dim=0), context.double()
+    moments = context.T @ context
+    # classes, and marks of what is known, may depend on each other
+    ridge = 1e-6 * moments.diagonal().mean().clamp_min(1e-30)
+    slopes: Tensor = torch.linalg.solve(moments + ridge * torch.eye(len(moments), dtype=moments.dtype), context.T @ x)
+    return slopes
+
+
 @torch.no_grad()
 def start_at_principal_components(
-    encoder: nn.Linear, decoder: nn.Linear, bottleneck: Bottleneck, likelihood: Likelihood, x: Tensor
+    encoder: nn.Linear,
+    decoder: nn.Linear,
+    bottleneck: Bottleneck,
+    likelihood: Likelihood,
+    x: Tensor,
+    context: Tensor | None = None,
 ) -> None:
     r"""Set two linear maps to the maximum-likelihood linear model of ``x``.
 
@@ -72,6 +87,9 @@ def start_at_principal_components(
     and a deterministic code at the principal components divided by one common width, so that distances between codes are
     distances between rows.
 
+    With a context :math:`c`, components are those of what is left of :math:`x` after its regression on the context, :math:`Bc`
+    (for classes: what a class mean differs from the mean by), and :math:`m + Bc` takes the place of :math:`m`.
+
     Parameters
     ----------
     encoder, decoder : nn.Linear
@@ -83,12 +101,18 @@ def start_at_principal_components(
         Says which output stands for a value of ``x``, and whether outliers are to count little.
     x : Tensor of shape (n, ...)
         Scaled rows.
+    context : Tensor of shape (n, C) or None
+        What each row's network is told beside it.
     """
     flat = x.flatten(1)
     target = likelihood.output_for(flat)
     k, d = bottleneck.out_features, flat.shape[1]
     components = spherical_components if likelihood.robust else principal_components
-    mean, variances, directions, rest = components(flat, k)
+    apart = flat
+    if context is not None:
+        slopes = regression(flat, context)  # (C, d)
+        apart = flat - context @ slopes.to(flat)
+    mean, variances, directions, rest = components(apart, k)
     keep = variances > 1e-10 * max(float(variances.max()), 1e-30)
     variances, directions = variances[keep], directions[:, keep]
     k = len(variances)
@@ -102,10 +126,12 @@ def start_at_principal_components(
         )  # a prior expects units of equal variance
         gain = shared.sqrt().clamp_min(1e-30)
         encode = directions.T / gain[:, None]
-    encoder.weight[:, :d] *= 0.01
+    encoder.weight *= 0.01
     encoder.bias.zero_()
     encoder.weight[:k, :d] = encode.to(encoder.weight)
     encoder.bias[:k] = (-encode @ mean).to(encoder.bias)
+    if context is not None:
+        encoder.weight[:k, d:] = (-encode @ slopes.T).to(encoder.weight)
     if bottleneck.stochastic:
         first = bottleneck.out_features  # the log-variances follow the means
         encoder.weight[first:] = 0.0
@@ -117,4 +143,9 @@ def start_at_principal_components(
     decoder.weight[:d] *= 0.01
     decoder.weight[:d, :k] = (slope * directions * gain).to(decoder.weight)
     centre = likelihood.output_for(mean) if likelihood.robust else target.double().mean(dim=0)
+    if context is not None:
+        slopes = regression(target, context)
+        if not likelihood.robust:  # a robust centre is that of the rest already
+            centre = centre - context.double().mean(dim=0) @ slopes
+        decoder.weight[:d, bottleneck.out_features :] = slopes.T.to(decoder.weight)
     decoder.bias[:d] = centre.to(decoder.bias)

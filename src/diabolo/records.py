@@ -28,7 +28,7 @@ class Schema:
     Attributes
     ----------
     kind : str
-        ``"vector"`` for rows of numbers, ``"image"`` for ``(channels, height, width)``.
+        ``"vector"`` for rows of numbers, ``"image"`` for ``(channels, height, width)``, ``"series"`` for ``(channels, steps)``.
     shape : tuple of int
         Shape of one row as the network sees it.
     n_rows : int
@@ -61,13 +61,15 @@ class Schema:
         return n
 
     def feature(self, index: int) -> str:
-        """Name the feature at a flat ``index`` as a user would: a column, or a pixel."""
+        """Name the feature at a flat ``index`` as a user would: a column, a pixel, or a channel and a step."""
         if self.columns:
             return f"column {self.columns[index].name!r}"
         position = []
         for length in reversed(self.shape):
             index, remainder = divmod(index, length)
             position.append(remainder)
+        if self.kind == "series":
+            return f"channel {position[1]}, step {position[0]}"
         return f"pixel {tuple(reversed(position))}" if len(position) > 1 else f"column {position[0]}"
 
     def to_json(self) -> dict[str, Any]:

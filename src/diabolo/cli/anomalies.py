@@ -63,7 +63,7 @@ def anomalies(
         if source.is_dir():
             raise UsageError(f"{source} is a folder: name the data file to judge after it")
         rows = read_data(source, key=key, exclude=exclude)
-        X = rows.for_fit()
+        X = rows.for_fit(parameters.get("kind", "auto"))
         fitted = make_estimator(
             model or "autoencoder", parameters, quiet=quiet, detector=True, contamination=contamination
         )
@@ -115,9 +115,11 @@ def _blame(fitted: Any, X: Any) -> NDArray[Any]:
 
     if fitted is autoencoder_of(fitted):
         explained = fitted.score_features(X)
+        if fitted.schema_.kind == "series":
+            explained = explained.swapaxes(1, 2)  # time first, as the names are
         lack = explained.mean(axis=0) - explained
     else:
         lack = to_array(fitted.explain(X))
     flat = lack.reshape(len(lack), -1)
-    names = np.array(feature_names(fitted))
+    names = np.array(feature_names(fitted))[: flat.shape[1]]
     return np.asarray(names[np.argsort(-flat, axis=1, kind="stable")[:, :BLAMED]])

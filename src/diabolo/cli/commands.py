@@ -7,7 +7,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from diabolo.cli.models import DataFile, Exclude, Key, ModelFolder, Output, autoencoder_of, feature_names, load_model
+from diabolo.cli.models import (
+    DataFile,
+    Exclude,
+    Key,
+    Labels,
+    ModelFolder,
+    Output,
+    autoencoder_of,
+    feature_names,
+    load_model,
+    parse_condition,
+    rows_for,
+)
 
 __all__ = ["embed", "reconstruct", "report", "sample", "score"]
 
@@ -20,16 +32,18 @@ def embed(
     output: Output = None,
     exclude: Exclude = "",
     key: Key = None,
+    labels: Labels = None,
 ) -> int:
     """Write the code of each row."""
     from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, write_matrix
 
     check_output(output)
-    rows = read_data(data, key=key, exclude=exclude)
+    rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
+    X, told = rows_for(fitted, rows, labels)
     autoencoder = autoencoder_of(fitted)
-    codes = autoencoder.transform(rows.for_model(fitted))
+    codes = autoencoder.transform(X, **told)
     write_matrix(output, codes, [str(name) for name in autoencoder.get_feature_names_out()])
     return 0
 
@@ -42,15 +56,17 @@ def reconstruct(
     output: Output = None,
     exclude: Exclude = "",
     key: Key = None,
+    labels: Labels = None,
 ) -> int:
     """Write each row as the model rebuilds it, in the columns of the model; missing cells come back filled."""
     from diabolo.cli.data import read_data, to_array
     from diabolo.cli.output import check_output, write_matrix
 
     check_output(output)
-    rows = read_data(data, key=key, exclude=exclude)
+    rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
-    rebuilt = autoencoder_of(fitted).reconstruct(rows.for_model(fitted))
+    X, told = rows_for(fitted, rows, labels)
+    rebuilt = autoencoder_of(fitted).reconstruct(X, **told)
     write_matrix(output, to_array(rebuilt), feature_names(fitted))
     return 0
 
@@ -63,6 +79,7 @@ def score(
     output: Output = None,
     exclude: Exclude = "",
     key: Key = None,
+    labels: Labels = None,
 ) -> int:
     """Write how well the model explains each row, in nats: higher is better.
 
@@ -74,9 +91,10 @@ def score(
     from diabolo.cli.output import check_output, write_columns, write_matrix
 
     check_output(output)
-    rows = read_data(data, key=key, exclude=exclude)
+    rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
-    scores = fitted.score_samples(rows.for_model(fitted))
+    X, told = rows_for(fitted, rows, labels)
+    scores = fitted.score_samples(X, **told)
     if output is not None and output.suffix.lower() == ".npy":
         write_matrix(output, scores, ["score"])
     else:
@@ -92,6 +110,14 @@ def sample(
     seed: Annotated[
         int | None, Parameter(help="Seed; without it every call draws other rows.", show_default=False)
     ] = None,
+    condition: Annotated[
+        str | None,
+        Parameter(
+            help="What all rows are generated for, such as setosa, or age=40,sex=1; without it, what the model saw.",
+            metavar="VALUE|NAME=VALUE,...",
+            show_default=False,
+        ),
+    ] = None,
     noise: Annotated[
         bool,
         Parameter(
@@ -106,7 +132,8 @@ def sample(
 
     check_output(output)
     fitted = autoencoder_of(load_model(model))
-    drawn = fitted.sample(n, noise=noise, random_state=seed)
+    told = None if condition is None else parse_condition(fitted, condition)
+    drawn = fitted.sample(n, condition=told, noise=noise, random_state=seed)
     write_matrix(output, to_array(drawn), feature_names(fitted))
     return 0
 
@@ -119,7 +146,11 @@ def report(
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="HTML file to write.")] = Path("report.html"),
     labels: Annotated[
         str | None,
-        Parameter(help="Column (or array of an NPZ file) with a label for each row, to colour by.", show_default=False),
+        Parameter(
+            help="Column (or array of an NPZ file) with a label for each row, to colour by; for a conditional-vae fitted with "
+            "--labels also its condition.",
+            show_default=False,
+        ),
     ] = None,
     title: Annotated[str | None, Parameter(help="Title of the page.", show_default=False)] = None,
     exclude: Exclude = "",
@@ -132,11 +163,10 @@ def report(
     check_place(output)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
-    if labels is not None and labels in rows.columns and labels not in getattr(fitted, "feature_names_in_", ()):
-        rows = rows.without([labels])
+    X, told = rows_for(fitted, rows, labels, needed=False)
 
     from diabolo.report import write_report
 
-    write_report(fitted, rows.for_model(fitted), output, labels=rows.labels, title=title)
+    write_report(fitted, X, output, labels=rows.labels, title=title, **told)
     say(f"wrote {output}")
     return 0

@@ -57,6 +57,14 @@ class Data:
     def __len__(self) -> int:
         return len(self.array if self.array is not None else next(iter(self.columns.values()), ()))
 
+    def known_labels(self) -> NDArray[Any] | None:
+        """Return the labels, ``None`` standing for an empty cell of text."""
+        if self.labels is None or self.labels.dtype != object:
+            return self.labels
+        known = self.labels.copy()
+        known[known == ""] = None
+        return known
+
     def text_columns(self) -> list[str]:
         """Names of the columns that hold text."""
         return [name for name, values in self.columns.items() if values.dtype == object]
@@ -76,11 +84,13 @@ class Data:
             raise ValueError(f"--exclude leaves no column of {self.source}")
         return dataclasses.replace(self, columns=kept)
 
-    def for_fit(self) -> Any:
-        """Return a frame where there are names and a frame library, else an array."""
+    def for_fit(self, kind: str = "auto") -> Any:
+        """Return a frame where there are names and a frame library, else an array; series are always an array."""
         if self.array is not None:
             return self.array
         self._refuse_text(list(self.columns))
+        if kind == "series":
+            return np.column_stack(list(self.columns.values()))
         if self.named and "column_1" in self.columns:
             say("note: the first column has no name; if it numbers the rows, leave it out with --exclude column_1")
         return self._table(list(self.columns))

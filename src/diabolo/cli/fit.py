@@ -36,6 +36,14 @@ def fit(
     model: Model = "autoencoder",
     exclude: Exclude = "",
     key: Key = None,
+    labels: Annotated[
+        str | None,
+        Parameter(
+            help="Column (or array of an NPZ file) with a class or a number for each row: the condition of conditional-vae.",
+            metavar="COLUMN",
+            show_default=False,
+        ),
+    ] = None,
     detector: Annotated[
         bool,
         Parameter(
@@ -61,9 +69,12 @@ def fit(
     if contamination is not None and not detector:
         raise UsageError("--contamination sets the threshold of a detector; add --detector")
     _check_folder(output, force)
-    rows = read_data(data, key=key, exclude=exclude)
+    rows = read_data(data, key=key, exclude=exclude, labels=labels)
     estimator = make_estimator(model, parameters, quiet=quiet, detector=detector, contamination=contamination)
-    code = fit_model(estimator, rows.for_fit())
+    _check_labels(getattr(estimator, "autoencoder", estimator), labels)
+    if labels in rows.columns:
+        rows = rows.without([labels])
+    code = fit_model(estimator, rows.for_fit(parameters.get("kind", "auto")), rows.known_labels())
     autoencoder = autoencoder_of(estimator)
     if not len(autoencoder.history_):
         say("interrupted before the first epoch was over; nothing is saved")
@@ -72,6 +83,18 @@ def fit(
     if not quiet:
         say(f"saved {find_card(model).name} to {output}  ({_summary(autoencoder)})")
     return code
+
+
+def _check_labels(autoencoder: Any, labels: str | None) -> None:
+    needed = autoencoder.__sklearn_tags__().target_tags.required
+    if labels is not None and not needed:
+        raise UsageError(
+            "--labels is the condition of conditional-vae, where --condition names no columns; leave it out"
+        )
+    if needed and labels is None:
+        raise UsageError(
+            "this model is told something of each row: name it with --labels COLUMN or --condition COLUMN,..."
+        )
 
 
 def _check_folder(output: Path, force: bool) -> None:
@@ -108,9 +131,9 @@ def make_estimator(
     return made
 
 
-def fit_model(estimator: Any, X: Any) -> int:
+def fit_model(estimator: Any, X: Any, y: Any = None) -> int:
     """Fit, and return the exit code: 0, or 130 when training was interrupted."""
-    estimator.fit(X)
+    estimator.fit(X, y)
     autoencoder = autoencoder_of(estimator)
     for shown in (autoencoder, getattr(estimator, "autoencoder", autoencoder)):
         shown.set_params(verbose=0)  # a progress bar belongs to this session, not to the model

@@ -25,6 +25,11 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
+def _inside(hint: Any) -> Any:
+    """Return what a tuple of this type holds, or ``None`` where no tuple is expected."""
+    return next((get_args(o)[0] for o in _options(hint) if get_origin(o) is tuple), None)
+
+
 def parse(text: str, hint: Any) -> Any:
     """Turn the text of a flag into a value of the declared type.
 
@@ -34,10 +39,12 @@ def parse(text: str, hint: Any) -> Any:
     choices = [c for o in options if get_origin(o) is Literal for c in get_args(o)]
     if text in choices:
         return text
-    if any(get_origin(o) is tuple for o in options):
+    inner = _inside(hint)
+    if inner is not None:
         parts = text.strip("()[] ").split(",") if text.lower() != "none" else []
-        values = [parse(part.strip(), int) for part in parts if part.strip()]
-        return tuple(values) if all(isinstance(v, int) for v in values) else text
+        values = [parse(part.strip(), inner) for part in parts if part.strip()]
+        names = get_origin(inner) is Literal or str in _options(inner)  # the check of parameters, or fit, knows them
+        return tuple(values) if names or not any(isinstance(v, str) for v in values) else text
     if NoneType in options and text.lower() == "none":
         return None
     if bool in options and text.lower() in ("true", "false"):
@@ -59,7 +66,9 @@ def _placeholder(hint: Any) -> str:
             choices = get_args(option)
             words.append(str(choices[0]) if len(choices) == 1 else "CHOICE")
         elif get_origin(option) is tuple:
-            words.append("INT,INT,...")
+            inner = get_args(option)[0]
+            named = get_origin(inner) is Literal or str in _options(inner)
+            words.append("NAME,NAME,..." if named else "INT,INT,...")
         elif option is NoneType:
             words.append("none")
         elif option in (int, float, str, bool):
@@ -70,9 +79,12 @@ def _placeholder(hint: Any) -> str:
 def _help(field: Field) -> str:
     choices = [str(c) for o in _options(field.hint) if get_origin(o) is Literal for c in get_args(o)]
     notes = [str(c) for c in field.constraints]
+    names = get_args(_inside(field.hint)) if get_origin(_inside(field.hint)) is Literal else ()
+    if names:
+        notes.insert(0, "any of " + ", ".join(map(str, names)))
     if len(choices) > 1:
         notes.insert(0, "one of " + ", ".join(choices) + (", none" if NoneType in _options(field.hint) else ""))
-    if any(get_origin(o) is tuple for o in _options(field.hint)):
+    if _inside(field.hint) is not None and str not in _options(_inside(field.hint)):
         notes.append("write none for ()")
     return field.doc[:1].upper() + field.doc[1:] + (f" ({'; '.join(notes)})" if notes else "")
 

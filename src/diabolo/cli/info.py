@@ -89,7 +89,7 @@ def _model_facts(folder: Path) -> dict[str, Any]:
         **facts,
         "generative": bool(model.module_.bottleneck.generative),
         "rows": schema.n_rows,
-        "row": f"{schema.size} columns" if schema.kind == "vector" else f"image {'x'.join(map(str, schema.shape))}",
+        "row": _row(schema),
         "weights": weights,
         "parameters": {f.name: getattr(model, f.name) for f in parameter_fields(type(model)) if f.name != "callbacks"},
         "choices": dict(model.choices_),
@@ -103,6 +103,14 @@ def _model_facts(folder: Path) -> dict[str, Any]:
         },
         "columns": [{"column": c.name, "lowest": c.low, "highest": c.high} for c in schema.columns],
     }
+
+
+def _row(schema: Any) -> str:
+    if schema.kind == "vector":
+        return f"{schema.size} columns"
+    if schema.kind == "series":
+        return f"series of up to {schema.shape[1]} steps, {schema.shape[0]} channel(s)"
+    return f"image {'x'.join(map(str, schema.shape))}"
 
 
 def _data_facts(path: Path, key: str | None) -> dict[str, Any]:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+from diabolo.cli.catalog import UsageError
+
+if TYPE_CHECKING:
+    from diabolo.cli.data import Data
 
 __all__ = [
     "STDIN",
     "DataFile",
     "Exclude",
     "Key",
+    "Labels",
     "ModelFolder",
     "Output",
     "autoencoder_of",
     "feature_names",
     "load_model",
+    "parse_condition",
+    "rows_for",
 ]
 
 STDIN = Path("standard input")
@@ -39,6 +47,15 @@ Key = Annotated[
     str | None, Parameter(help="Which array of an NPZ file holds the rows.", metavar="NAME", show_default=False)
 ]
 
+Labels = Annotated[
+    str | None,
+    Parameter(
+        help="Column (or array of an NPZ file) with the condition of each row, for a conditional-vae fitted with --labels.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
+]
+
 
 def load_model(folder: Path) -> Any:
     """Load a fitted model or detector, set to hand back rows in a kind that is here, whatever it was fitted with."""
@@ -57,13 +74,48 @@ def autoencoder_of(model: Any) -> Any:
 
 
 def feature_names(model: Any) -> list[str]:
-    """Name the features of a row: the columns, ``x0``, ``x1``, ... where there were no names, or pixels."""
+    """Name the features of a row: the columns, ``x0``, ``x1``, ... where there were no names, pixels, or steps in order."""
     import numpy as np
 
     model = autoencoder_of(model)
     if hasattr(model, "feature_names_in_"):
         return [str(name) for name in model.feature_names_in_]
     if model.schema_.kind == "vector":
-        return [f"x{j}" for j in range(model.schema_.size)]
+        return [f"x{j}" for j in range(model.n_features_in_)]
+    if model.schema_.kind == "series":  # time first, so that those of shorter series come first
+        channels, steps = model.schema_.shape
+        several = [f"_channel_{c}" for c in range(channels)] if channels > 1 else [""]
+        return [f"step_{t}{channel}" for t in range(steps) for channel in several]
     shape = model.schema_.shape[1:] if model.codec_.drop_channel else model.schema_.shape
     return ["pixel_" + "_".join(map(str, position)) for position in np.ndindex(*shape)]
+
+
+def parse_condition(model: Any, text: str) -> Any:
+    """Turn ``setosa``, ``40,1`` or ``age=40,sex=1`` into a condition of a fitted model."""
+    conditions = model.codec_.conditions
+    if conditions is None:
+        raise UsageError(f"{type(model).__name__} was fitted without a condition; leave --condition out")
+    if len(conditions.variables) == 1 and not text.startswith(f"{conditions.names[0]}="):
+        return conditions.variables[0].parse(text)
+    parts = [part.strip() for part in text.split(",")]
+    known = {v.name: v for v in conditions.variables}
+    if all("=" in part for part in parts):
+        named = dict(part.split("=", 1) for part in parts)
+        return {name: known[name].parse(value) if name in known else value for name, value in named.items()}
+    if len(parts) != len(known):
+        raise UsageError(f"--condition {text}: expected {len(known)} values, for {', '.join(known)}")
+    return {name: variable.parse(part) for (name, variable), part in zip(known.items(), parts, strict=True)}
+
+
+def rows_for(model: Any, rows: Data, labels: str | None, *, needed: bool = True) -> tuple[Any, dict[str, Any]]:
+    """Return rows in the columns that a fitted model knows, and their ``condition=`` where the labels are it.
+
+    Unless ``needed``, labels that are no condition are fine.
+    """
+    conditions = autoencoder_of(model).codec_.conditions
+    told = conditions is not None and not conditions.places
+    if labels is not None and needed and not told:
+        raise UsageError("--labels is for a conditional-vae fitted with --labels; leave it out")
+    if labels is not None and labels in rows.columns and labels not in getattr(model, "feature_names_in_", ()):
+        rows = rows.without([labels])
+    return rows.for_model(model), {"condition": rows.known_labels()} if told and labels is not None else {}

@@ -50,7 +50,7 @@ def check_output(path: Path | None, *, npy: bool = True) -> None:
 
 
 def write_matrix(path: Path | None, values: NDArray[Any], names: Sequence[str]) -> None:
-    """Write rows ``(n, *shape)``; as a table they are flattened under ``names``."""
+    """Write rows ``(n, *shape)``; as a table they are flattened under ``names``, the first of them where series are short."""
     if path is not None and path.suffix.lower() in (".npy", ".npz"):
         buffer = io.BytesIO()
         if path.suffix.lower() == ".npy":
@@ -60,7 +60,7 @@ def write_matrix(path: Path | None, values: NDArray[Any], names: Sequence[str]) 
         write_atomic(path, buffer.getvalue())
         return
     flat = values.reshape(len(values), -1)
-    write_columns(path, dict(zip(names, flat.T, strict=True)))
+    write_columns(path, dict(zip(names[: flat.shape[1]], flat.T, strict=True)))
 
 
 def write_columns(path: Path | None, columns: dict[str, NDArray[Any]]) -> None:

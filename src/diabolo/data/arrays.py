@@ -8,25 +8,53 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diabolo.data.conditions import Conditions
 from diabolo.data.images import read_images, stack_images
 from diabolo.data.raw import Raw, is_wide, refuse_infinity
 from diabolo.data.scaling import Scaling, choose_scale, fit_scaling
+from diabolo.data.series import is_ragged, read_series, write_series
 from diabolo.data.tables import is_frame, read_frame, write_frame
 from diabolo.records import Column, Schema, Table
 
 __all__ = ["ArrayCodec", "read"]
 
 
-def read(X: Any) -> Raw | None:
-    """Read a frame, a tensor, images, or an array of more than two dimensions; ``None`` for what is left to scikit-learn.
+def read(X: Any, kind: str = "auto") -> Raw | None:
+    """Read a frame, a tensor, images, series, or an array of many dimensions; ``None`` for what is left to scikit-learn.
+
+    Parameters
+    ----------
+    X : array, frame, tensor or list of arrays
+        Rows.
+    kind : {"auto", "vector", "image", "series"}
+        What a row is; ``"auto"`` goes by the number of dimensions, and takes a list of arrays of unequal length for series.
 
     Raises
     ------
     ValueError
-        For text columns, infinities, complex numbers, or an array that is no stack of images.
+        For text columns, infinities, complex numbers, or rows that are not of this kind.
     TypeError
         For a lazy frame.
     """
+    if kind == "series" or (kind == "auto" and is_ragged(X)):
+        series = read_series(X)
+        refuse_infinity(series)
+        return series
+    raw = _read_rows(X)
+    found = "vector" if raw is None else raw.kind
+    if kind == "image" and found != kind:
+        raise ValueError(
+            "kind='image' expects images (n, height, width) or (n, channels, height, width), got rows of numbers; reshape X"
+        )
+    if kind == "vector" and found != kind:
+        raise ValueError(
+            "kind='vector' expects rows of numbers (n, features), got images; make each a row with X.reshape(len(X), -1)"
+        )
+    return raw
+
+
+def _read_rows(X: Any) -> Raw | None:
+    """Read rows of numbers, or images."""
     stack = stack_images(X)
     X = X if stack is None else stack
     masked = isinstance(X, np.ma.MaskedArray)
@@ -55,7 +83,7 @@ def read(X: Any) -> Raw | None:
 
 
 class ArrayCodec:
-    """Scales rows of numbers and images into a :class:`~diabolo.records.Table`, and scaled values back.
+    """Scales rows of numbers, images and series into a :class:`~diabolo.records.Table`, and scaled values back.
 
     Attributes
     ----------
@@ -66,14 +94,24 @@ class ArrayCodec:
     container : str
         The kind of data given to ``fit``; codes and samples come back in this kind.
     drop_channel : bool
-        Whether images came as ``(n, height, width)``.
+        Whether images came as ``(n, height, width)``, or series as ``(n, steps)``.
     wide : bool
         Whether the rows of ``fit`` had numbers that need float64.
+    conditions : Conditions or None
+        What the model is told beside each row.
     """
 
-    def __init__(self, schema: Schema, scaling: Scaling, container: str, drop_channel: bool, wide: bool = False):
+    def __init__(
+        self,
+        schema: Schema,
+        scaling: Scaling,
+        container: str,
+        drop_channel: bool,
+        wide: bool = False,
+        conditions: Conditions | None = None,
+    ):
         self.schema, self.scaling, self.container, self.drop_channel = schema, scaling, container, drop_channel
-        self.wide = wide
+        self.wide, self.conditions = wide, conditions
 
     @classmethod
     def fit(cls, raw: Raw, scale: str | None) -> ArrayCodec:
@@ -110,13 +148,14 @@ class ArrayCodec:
         binary = unit and bool(((observed == 0) | (observed == 1)).all())
         how = scale if scale is not None else "none"
         if how == "auto":
-            how = choose_scale(low, high, binary=binary, image=raw.kind == "image")
+            how = choose_scale(low, high, binary=binary, image=raw.kind == "image", series=raw.kind == "series")
         elif how == "unit":
             how = "none" if unit else "minmax"
-        if how == "quantile" and raw.kind == "image":
-            raise ValueError("scale='quantile' is for tables; use 'auto', 'standard', 'minmax' or None for images")
+        if how == "quantile" and raw.kind != "vector":
+            what = "images" if raw.kind == "image" else "series"
+            raise ValueError(f"scale='quantile' is for tables; use 'auto', 'standard', 'minmax' or None for {what}")
         try:
-            scaling = fit_scaling(values, how, channels=raw.kind == "image")
+            scaling = fit_scaling(values, how, channels=raw.kind != "vector", one_range=raw.kind == "image")
         except OverflowError as error:
             j = int(error.args[0])
             name = f"column {names[j]!r}" if raw.kind == "vector" else f"channel {j}"
@@ -137,9 +176,37 @@ class ArrayCodec:
             len(values),
             support,
             columns,
-            shared_unit=how == "shared" or raw.kind == "image",
+            0 if raw.conditions is None else raw.conditions.width,
+            shared_unit=how == "shared" or raw.kind == "image" or (raw.kind == "series" and values.shape[1] == 1),
         )
-        return cls(schema, scaling, raw.container, raw.drop_channel, is_wide(values))
+        return cls(schema, scaling, raw.container, raw.drop_channel, is_wide(values), raw.conditions)
+
+    def align(self, raw: Raw) -> Raw:
+        """Bring series to the length of those seen in fit; rows of other kinds stay as they are.
+
+        Raises
+        ------
+        ValueError
+            When series are longer, have other channels, or came to a model of another kind.
+        """
+        if "series" not in (raw.kind, self.schema.kind):
+            return raw
+        if raw.kind != self.schema.kind:
+            raise ValueError(f"X holds {raw.kind} rows; this model was fitted on rows of kind {self.schema.kind!r}")
+        (channels, steps), (known, longest) = raw.values.shape[1:], self.schema.shape
+        if channels != known:
+            raise ValueError(f"the series have {channels} channel(s), expected {known} as seen in fit")
+        if steps > longest:
+            which = f" (series {int(raw.lengths.argmax())})" if raw.given != "array" and raw.lengths is not None else ""
+            raise ValueError(
+                f"X has series of {steps} steps{which}, longer than the longest seen in fit, {longest}. Cut them into windows "
+                f"of at most {longest} steps."
+            )
+        if steps == longest:
+            return raw
+        values = np.full((len(raw.values), known, longest), np.nan, dtype=np.result_type(np.float32, raw.values.dtype))
+        values[:, :, :steps] = raw.values
+        return raw._replace(values=values)
 
     def encode(self, raw: Raw, dtype: torch.dtype = torch.float32) -> Table:
         """Scale rows into tensors; missing cells become 0 with a mask of 0."""
@@ -153,7 +220,11 @@ class ArrayCodec:
             missing = np.isnan(scaled)
             scaled[missing] = 0.0
             mask = torch.from_numpy(~missing).to(dtype)
-        return Table(self.schema, torch.from_numpy(scaled), mask)
+        return Table(self.schema, torch.from_numpy(scaled), mask, self.context(raw.condition, dtype))
+
+    def context(self, condition: NDArray[np.float64] | None, dtype: torch.dtype) -> torch.Tensor | None:
+        """Return the context ``(n, C)`` for codes of a condition, ``None`` for a model without one."""
+        return None if self.conditions is None or condition is None else self.conditions.expand(condition, dtype)
 
     def _refuse_overflow(self, raw: Raw, scaled: NDArray[Any]) -> None:
         """Raise where a value is too far from what fit saw to be a number once scaled."""
@@ -166,21 +237,51 @@ class ArrayCodec:
             "clip it, or write NaN for a missing cell"
         )
 
-    def decode(self, scaled: NDArray[Any], like: Raw | None = None) -> Any:
-        """Return scaled rows in the user's units and kind of data; ``like`` is the input, ``None`` means as in fit."""
-        values = self.scaling.inverse(scaled)
-        container = self.container if like is None else like.container
-        return self.present(values, container, None if like is None else like.index, like)
+    def decode(
+        self, scaled: NDArray[Any], like: Raw | None = None, condition: NDArray[np.float64] | None = None
+    ) -> Any:
+        """Return scaled rows in the user's units and kind of data.
 
-    def present(self, values: NDArray[Any], container: str, index: Any = None, like: Raw | None = None) -> Any:
-        """Wrap an array ``(n, *shape)`` in the user's kind of data."""
+        Parameters
+        ----------
+        scaled : ndarray of shape (n, *shape)
+            Rows.
+        like : Raw or None
+            The input they belong to; ``None`` means as in fit.
+        condition : ndarray of shape (n, k) or None
+            Codes of their condition, whose columns are handed back too.
+        """
+        values = self.scaling.inverse(scaled)
+        told = self.conditions.columns(condition) if self.conditions is not None and condition is not None else None
+        if like is None:
+            return self.present(values, self.container, columns=told)
+        return self.present(values, like.container, like.index, like, told)
+
+    def present(
+        self,
+        values: NDArray[Any],
+        container: str,
+        index: Any = None,
+        like: Raw | None = None,
+        columns: NDArray[np.float64] | None = None,
+    ) -> Any:
+        """Wrap an array ``(n, *shape)`` in the user's kind of data.
+
+        Where columns of ``X`` are the condition, ``columns`` ``(n, k)`` stands in them, and 0 without it.
+        """
+        if self.conditions is not None:
+            values = self.conditions.insert(values, 0.0 if columns is None else columns)
+        if self.schema.kind == "series":
+            return write_series(values, container, like, self.drop_channel if like is None else like.drop_channel)
         if self.drop_channel if like is None else like.drop_channel:
             values = values[:, 0]
         if container == "torch":
             return torch.from_numpy(np.ascontiguousarray(values))
         if container != "numpy" and self.schema.kind == "vector":
             labels = None if like is None else like.labels
-            return write_frame(values, tuple(c.name for c in self.schema.columns), container, index, labels)
+            names = tuple(c.name for c in self.schema.columns)
+            names = names if self.conditions is None else self.conditions.insert_names(names)
+            return write_frame(values, names, container, index, labels)
         return values
 
     def log_volume(self, mask: NDArray[Any] | None, n: int) -> NDArray[np.float64]:
@@ -191,7 +292,7 @@ class ArrayCodec:
         return np.asarray((mask * width).reshape(n, -1).sum(axis=1), dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types; the numbers of the scaling travel apart, as arrays."""
+        """Return plain JSON types; see ``arrays`` for the rest."""
         return {
             "codec": "array",
             "schema": self.schema.to_json(),
@@ -199,10 +300,24 @@ class ArrayCodec:
             "container": self.container,
             "drop_channel": self.drop_channel,
             "wide": self.wide,
+            "conditions": None if self.conditions is None else self.conditions.to_json(),
         }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the numbers that travel apart."""
+        told = {} if self.conditions is None else {"condition.seen": self.conditions.seen}
+        return {f"scaling.{k}": v for k, v in self.scaling.arrays().items()} | told
 
     @classmethod
     def from_json(cls, data: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ArrayCodec:
-        """Build a codec from ``to_json`` and the arrays of its scaling."""
-        scaling = Scaling.from_arrays(data["scale"], arrays)
-        return cls(Schema.from_json(data["schema"]), scaling, data["container"], data["drop_channel"], data["wide"])
+        """Build a codec from ``to_json`` and ``arrays``."""
+        own = {k.removeprefix("scaling."): v for k, v in arrays.items() if k.startswith("scaling.")}
+        told = data.get("conditions")  # older models have none
+        return cls(
+            Schema.from_json(data["schema"]),
+            Scaling.from_arrays(data["scale"], own),
+            data["container"],
+            data["drop_channel"],
+            data["wide"],
+            None if told is None else Conditions.from_json(told, arrays["condition.seen"]),
+        )

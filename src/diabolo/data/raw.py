@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from diabolo.data.conditions import Conditions
 
 __all__ = ["Raw", "is_wide", "refuse_infinity"]
 
@@ -14,16 +17,25 @@ class Raw(NamedTuple):
     """Rows as numbers, NaN where a cell is missing, with what is needed to hand results back in kind."""
 
     values: NDArray[Any]  # (n, *shape), any real dtype
-    kind: str  # "vector" or "image"
+    kind: str  # "vector", "image" or "series"
     container: str  # "numpy", "torch", "pandas", "polars" or "pyarrow"
     columns: tuple[str, ...] = ()
     index: Any = None  # row labels of a pandas frame
     labels: Any = None  # its column labels, which need not be text
-    drop_channel: bool = False  # the images came without a channel axis
+    drop_channel: bool = False  # images or series came without a channel axis
+    lengths: NDArray[np.int64] | None = None  # (n,), steps of each series
+    given: str = "array"  # "array", "list" or "object": what the series came in
+    condition: NDArray[np.float64] | None = None  # (n, k), codes of what the model is told beside the row
+    conditions: Conditions | None = None  # what the codes mean
 
     def take(self, rows: Any) -> Raw:
         """Return some rows, by a slice or by positions."""
-        return self._replace(values=self.values[rows], index=None if self.index is None else self.index[rows])
+        return self._replace(
+            values=self.values[rows],
+            index=None if self.index is None else self.index[rows],
+            lengths=None if self.lengths is None else self.lengths[rows],
+            condition=None if self.condition is None else self.condition[rows],
+        )
 
 
 def is_wide(values: NDArray[Any]) -> bool:
@@ -38,6 +50,8 @@ def refuse_infinity(raw: Raw) -> None:
     where = np.argwhere(np.isinf(raw.values))[0]
     if raw.kind == "vector":
         column = f"column {raw.columns[where[1]] if raw.columns else str(where[1])!r}"
+    elif raw.kind == "series":
+        column = f"channel {where[1]}, step {where[2]}"
     else:
         column = f"pixel {tuple(int(i) for i in where[1:])}"
     raise ValueError(

@@ -91,29 +91,31 @@ class Scaling:
         return cls(name, arrays["center"], arrays["width"], arrays.get("quantiles"))
 
 
-def choose_scale(low: Array, high: Array, *, binary: bool, image: bool) -> str:
+def choose_scale(low: Array, high: Array, *, binary: bool, image: bool, series: bool = False) -> str:
     """Choose a scaling for ``scale="auto"``.
 
     Binary data stay as they are. Images, and tables whose columns share one bounded range, as pixels or answers on one scale
     do, are centred and divided by one common width, so that a rarely used column does not weigh as much as the others. All
-    other tables have columns of different units: each is standardised.
+    other tables have columns of different units: each is standardised, and so is each channel of series.
 
     Parameters
     ----------
     low, high : ndarray of shape (n_features,)
         Observed range of each feature.
-    binary, image : bool
-        Whether all values are 0 or 1; whether rows are images.
+    binary, image, series : bool
+        Whether all values are 0 or 1; whether rows are images, or series.
     """
     if binary:
         return "none"
     if image:
         return "shared"
+    if series:
+        return "standard"
     same_range = (low == np.median(low)) & (high == np.median(high))
     return "shared" if len(low) >= 8 and same_range.mean() >= 0.5 else "standard"
 
 
-def fit_scaling(values: Array, how: str, *, channels: bool) -> Scaling:
+def fit_scaling(values: Array, how: str, *, channels: bool, one_range: bool = True) -> Scaling:
     """Learn a scaling from observed cells.
 
     Parameters
@@ -123,7 +125,9 @@ def fit_scaling(values: Array, how: str, *, channels: bool) -> Scaling:
     how : str
         ``"none"``, ``"standard"``, ``"shared"``, ``"minmax"`` or ``"quantile"``.
     channels : bool
-        For images: one center for each channel, and one width for all.
+        For images and series: one center and width for each channel, whatever the place.
+    one_range : bool
+        Whether ``"minmax"`` gives all channels one range, as colours have it.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def fit_scaling(values: Array, how: str, *, channels: bool) -> Scaling:
         low = np.nanmin(values, axis=over).astype(np.float64).reshape(shape)
         high = np.nanmax(values, axis=over).astype(np.float64).reshape(shape)
         if how == "minmax":
-            if channels:
+            if channels and one_range:
                 low, high = np.full(shape, low.min()), np.full(shape, high.max())
             center, width = low, high - low
         else:

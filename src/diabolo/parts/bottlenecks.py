@@ -54,6 +54,13 @@ class Bottleneck(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no density of codes")
 
+    def moments(self, code: Code) -> tuple[Tensor, ...] | None:
+        """Return mean and variance of each unit under the posterior of each row, ``(B, D)``, and where it splits their KL.
+
+        The divergence is in nats and unweighted. None for a code that is no distribution.
+        """
+        return None
+
 
 class Identity(Bottleneck):
     """The code is the encoder's output, through an optional activation.
@@ -98,9 +105,14 @@ def gaussian_log_prob(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * ((z - mu).square() * (-logvar).exp() + logvar + math.log(2 * math.pi))
 
 
-def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence from N(mu, exp(logvar)) to N(0, 1), element by element, in nats."""
-    return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
+def gaussian_kl(
+    mu: Tensor, logvar: Tensor, prior_mu: Tensor | float = 0.0, prior_logvar: Tensor | None = None
+) -> Tensor:
+    """KL divergence of N(mu, exp(logvar)) from N(0, 1) or another Gaussian, element by element, in nats."""
+    if prior_logvar is None:
+        return 0.5 * ((mu - prior_mu).square() + logvar.exp() - 1.0 - logvar)
+    scaled = ((mu - prior_mu).square() + logvar.exp()) * (-prior_logvar).exp()
+    return 0.5 * (scaled - 1.0 + prior_logvar - logvar)
 
 
 class Gaussian(Bottleneck):
@@ -148,6 +160,11 @@ class Gaussian(Bottleneck):
     def prior(self, n: int) -> Tensor:
         """Draw from N(0, I)."""
         return torch.randn(n, self.out_features)
+
+    def moments(self, code: Code) -> tuple[Tensor, ...]:
+        """Return mean, variance and KL divergence of each unit."""
+        mu, logvar = code.aux["mu"], code.aux["logvar"]
+        return mu, logvar.exp(), gaussian_kl(mu, logvar)
 
     def log_ratio(self, code: Code) -> Tensor:
         """Return ``log q(z | x) - log p(z)`` ``(B,)``; ``beta`` has no part in it."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diabolo.records import Trace
 
@@ -28,9 +29,13 @@ class Penalty(nn.Module, ABC):
         Its name in the history.
     weight : float
         What it is multiplied by.
+    judged : bool
+        Whether it also counts outside training mode, whatever the objective says, because without it the best epoch would be
+        one that it has hardly acted on.
     """
 
     name: str
+    judged: bool = False
 
     def __init__(self, weight: float):
         super().__init__()
@@ -85,6 +90,7 @@ class WeightL1(Penalty):
     r""":math:`\lambda \sum |w|` over the weight matrices, biases left alone."""
 
     name = "weight_l1"
+    judged = True
 
     def forward(self, module: Any, trace: Trace) -> Tensor:
         """Return a scalar."""
@@ -152,19 +158,27 @@ def squared_jacobian_norm(
 
 @contextlib.contextmanager
 def _as_used(module: nn.Module) -> Iterator[None]:
-    """Run a block on the map that inference uses: no dropout, running statistics, so that rows stay apart."""
+    """Run a block on the map that inference uses: no dropout, running statistics, so that rows stay apart.
+
+    The fast kernels of attention have no second derivative, nor have cuDNN's of recurrent layers.
+    """
     modes = [(part, part.training) for part in module.modules()]
+    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+    plain = torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext()
     module.eval()
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH), plain:
+            yield
     finally:
         for part, training in modes:
             part.training = training
 
 
-def _tiled(context: Tensor | None, x: Tensor) -> Tensor | None:
-    """Return the context ``(B, C)`` of each row of ``x``, which is some copies of the batch, or its first row."""
-    return None if context is None else context.repeat(max(1, len(x) // len(context)), 1)[: len(x)]
+def _tiled(given: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return the context or the mask ``(B, ...)`` of each row of ``x``: some copies of the batch, or its first row."""
+    if given is None:
+        return None
+    return given.repeat(max(1, len(x) // len(given)), *[1] * (given.dim() - 1))[: len(x)]
 
 
 class JacobianPenalty(Penalty):
@@ -200,7 +214,8 @@ class CodeJacobian(JacobianPenalty):
 
     def mapping(self, module: Any, trace: Trace) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """Return the encoder, at the rows it saw."""
-        return lambda x: module.encode(x, _tiled(trace.batch.context, x)).z, trace.x_in
+        batch = trace.batch
+        return lambda x: module.encode(x, _tiled(batch.context, x), _tiled(batch.mask, x)).z, trace.x_in
 
 
 class ReconstructionJacobian(JacobianPenalty):
@@ -212,8 +227,8 @@ class ReconstructionJacobian(JacobianPenalty):
         """Return encoder and decoder, at the rows the encoder saw."""
 
         def rebuild(x: Tensor) -> Tensor:
-            context = _tiled(trace.batch.context, x)
-            mean: Tensor = module.likelihood.mean(module.decode(module.encode(x, context).z, context))
+            context, mask = _tiled(trace.batch.context, x), _tiled(trace.batch.mask, x)
+            mean: Tensor = module.likelihood.mean(module.decode(module.encode(x, context, mask).z, context))
             return mean
 
         return rebuild, trace.x_in

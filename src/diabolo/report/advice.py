@@ -96,7 +96,7 @@ def _code(facts: Facts) -> list[Advice]:
     if units.n_active is None:
         return []
     total, active = len(units.variance), units.n_active
-    if units.kl is not None and active == 0:
+    if units.variational and active == 0:
         return [
             Advice(
                 "The code has collapsed",
@@ -104,7 +104,7 @@ def _code(facts: Facts) -> list[Advice]:
                 "let the KL term rise slowly (kl_warmup=0.5), or give each unit some free nats (free_bits=0.1).",
             )
         ]
-    if units.kl is not None and active < total / 2:
+    if units.variational and active < total / 2:
         return [
             Advice(
                 "Much of the code is unused",
@@ -134,7 +134,7 @@ def _code(facts: Facts) -> list[Advice]:
 def _reconstruction(facts: Facts) -> list[Advice]:
     found = []
     explained, yardstick = facts.explained, facts.yardstick
-    variational = facts.units.kl is not None
+    variational = facts.units.variational
     if explained is not None and explained < 0.01:
         found.append(
             Advice(
@@ -169,7 +169,7 @@ def _reconstruction(facts: Facts) -> list[Advice]:
                 serious=False,
             )
         )
-    if facts.picture_shape is None and facts.model.schema_.size >= 10:
+    if facts.picture_shape is None and facts.series_shape is None and facts.model.schema_.size >= 10:
         order = np.argsort(-facts.features.loss_share)
         few = max(1, facts.model.schema_.size // 10)
         share = float(facts.features.loss_share[order[:few]].sum())
@@ -189,17 +189,17 @@ def _reconstruction(facts: Facts) -> list[Advice]:
 
 def _data(facts: Facts) -> list[Advice]:
     found = []
-    if facts.missing > 0.2:
+    if facts.holes > 0.2:
         found.append(
             Advice(
                 "Many cells are missing",
-                f"{percent(facts.missing)} of the cells have no value. They are left out of every error here; columns with "
+                f"{percent(facts.holes)} of the cells have no value. They are left out of every error here; columns with "
                 "few values are learned from few rows.",
                 serious=False,
             )
         )
     constant = np.flatnonzero(facts.features.constant)
-    if facts.n > 1 and facts.picture_shape is None and len(constant):
+    if facts.n > 1 and facts.picture_shape is None and facts.series_shape is None and len(constant):
         names = ", ".join(facts.names[j] for j in constant[:5])
         more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
         found.append(

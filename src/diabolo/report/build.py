@@ -22,7 +22,7 @@ from diabolo.report.facts import gather
 __all__ = ["build_report", "write_report"]
 
 
-def build_report(model: Any, X: Any, *, labels: Any = None, title: str | None = None) -> str:
+def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = None, title: str | None = None) -> str:
     """Describe a fitted model and how it does on rows, as one HTML page that needs nothing else.
 
     The page is the same at every call. Rows beyond some 20,000 (fewer, where they are wide) are scored, and all else is
@@ -36,6 +36,8 @@ def build_report(model: Any, X: Any, *, labels: Any = None, title: str | None = 
         Rows as in ``fit``: the training rows, or better rows that the model has not seen.
     labels : array-like of shape (n,), optional
         Something known of each row, to colour the map of the code by: categories or numbers. The model does not see it.
+    condition : value, sequence, array, mapping or frame, optional
+        For a model with a condition, as in its ``transform``.
     title : str, optional
         Heading of the page.
 
@@ -53,7 +55,7 @@ def build_report(model: Any, X: Any, *, labels: Any = None, title: str | None = 
     ValueError
         When ``X`` is not of the kind seen in ``fit``, or ``labels`` does not have one entry for each row.
     """
-    facts = gather(model, X)
+    facts = gather(model, X, condition)
     known = read_labels(labels, facts.n)
     summary = sections.summary(facts)
     script = _part("map.js")
@@ -76,12 +78,20 @@ def build_report(model: Any, X: Any, *, labels: Any = None, title: str | None = 
     )
 
 
-def write_report(model: Any, X: Any, path: str | Path, *, labels: Any = None, title: str | None = None) -> Path:
+def write_report(
+    model: Any,
+    X: Any,
+    path: str | Path,
+    *,
+    labels: Any = None,
+    condition: Any = None,
+    title: str | None = None,
+) -> Path:
     """Write the page of :func:`build_report` to a file; the folder is made where there is none.
 
     Parameters
     ----------
-    model, X, labels, title
+    model, X, labels, condition, title
         As for :func:`build_report`.
     path : str or Path
         Where to; what is there is replaced once the new page is whole.
@@ -91,7 +101,7 @@ def write_report(model: Any, X: Any, path: str | Path, *, labels: Any = None, ti
     Path
         The file.
     """
-    page = build_report(model, X, labels=labels, title=title)
+    page = build_report(model, X, labels=labels, condition=condition, title=title)
     path = Path(path)
     make_folder(path.parent)
     write_atomic(path, page.encode())

@@ -218,7 +218,6 @@ def bar_chart(
     *,
     x_label: str,
     faint: NDArray[np.bool_] | None = None,
-    mark: float | None = None,
 ) -> Markup:
     """Draw one bar for each number, from zero.
 
@@ -232,8 +231,6 @@ def bar_chart(
         What a bar is.
     faint : ndarray of bool, optional
         Bars to draw in the colour of what is not used.
-    mark : float, optional
-        Height at which to draw a line, where it lies in the frame.
     """
     top_value = float(np.nanmax(heights)) if np.isfinite(heights).any() else 0.0
     grid, y = _frame(0.0, top_value * 1.06 if top_value > 0 else 1.0, x_label)
@@ -253,6 +250,4 @@ def bar_chart(
         f'<text x="{LEFT + (i + 0.5) * step:.1f}" y="{floor + 14}" text-anchor="middle">{i}</text>'
         for i in range(0, n, every)
     ]
-    if mark is not None and mark < top_value:
-        parts.append(f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
     return _svg(label, "".join(parts))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
@@ -16,9 +15,9 @@ from torch import Tensor
 from diabolo.data.raw import Raw
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
-from diabolo.parts.bottlenecks import gaussian_kl
 from diabolo.records import Batch
 from diabolo.tasks.anomaly import AnomalyDetector
+from diabolo.zoo.activity import CodeActivity, posterior_moments
 
 __all__ = ["Facts", "Features", "Units", "Yardstick", "gather"]
 
@@ -26,8 +25,8 @@ Array = NDArray[np.float64]
 
 MAX_ROWS = 20_000  # rows that everything but the score is measured on
 MAX_CELLS = 5_000_000  # and cells: wide rows are measured on fewer
-ACTIVE = 0.01  # variance of a unit's mean above which it counts as active (Burda et al., 2016)
-ALIVE = 1e-3  # the same for a code without a prior, as a share of the largest unit's variance
+ALIVE = 1e-3  # a unit of a code that is no distribution is active above this share of the largest unit's variance
+TINY = float(np.finfo(np.float32).eps ** 2)
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,10 @@ class Units:
     """How much each number of the code is used."""
 
     variance: Array
-    kl: Array | None  # mean nats a row, for a code that is a distribution
+    kl: Array | None  # mean nats a row, for a code that is a distribution and whose KL splits into units
     active: NDArray[np.bool_] | None  # None when there is only one row
     nonzero: float | None  # mean number of units a row that are not exactly 0, where many are
+    variational: bool = False  # whether the code is a distribution; then variance is that of its mean
 
     @property
     def n_active(self) -> int | None:
@@ -85,6 +85,7 @@ class Facts:
     rebuilt: Array
     names: tuple[str, ...]
     missing: float
+    holes: float  # the same without the cells after the end of a series
     mse: float
     explained: float | None
     yardstick: Yardstick
@@ -114,12 +115,20 @@ class Facts:
     def picture_shape(self) -> tuple[int, int, int] | None:
         """``(channels, height, width)`` when a row can be looked at: an image, or a square of cells in one unit."""
         schema = self.model.schema_
+        if schema.kind == "series":
+            return None
         if schema.kind == "image":
             channels, height, width = schema.shape
             return channels, height, width
         side = math.isqrt(schema.size)
         alike = schema.shared_unit and schema.size >= 16
         return (1, side, side) if alike and side * side == schema.size else None
+
+    @property
+    def series_shape(self) -> tuple[int, int] | None:
+        """``(channels, steps)`` when rows are series."""
+        schema = self.model.schema_
+        return (schema.shape[0], schema.shape[1]) if schema.kind == "series" else None
 
     def row_name(self, position: int) -> str:
         """Name a row of X: by its label in a pandas frame that has labels of its own, else by its position."""
@@ -136,12 +145,11 @@ class Facts:
         if self.detector is None:
             lack = self.typical - _flat(self.model._score_features(part))
             return np.where(np.isnan(_flat(part.values)), 0.0, lack)
-        own = self.model.codec_.present(part.values, part.container, part.index, part)
-        return _flat(self.model._read(self.detector.explain(own), reset=False).values)
+        return _flat(self.detector._lack(part))
 
 
-def gather(estimator: Any, X: Any) -> Facts:
-    """Measure a fitted model, or the model of a fitted detector, on ``X``."""
+def gather(estimator: Any, X: Any, condition: Any = None) -> Facts:
+    """Measure a fitted model, or the model of a fitted detector, on ``X`` under its condition."""
     detector = estimator if isinstance(estimator, AnomalyDetector) else None
     if detector is None and not isinstance(estimator, BaseAutoencoder):
         raise TypeError(
@@ -150,7 +158,7 @@ def gather(estimator: Any, X: Any) -> Facts:
         )
     check_is_fitted(estimator)
     model: BaseAutoencoder = estimator if detector is None else detector.autoencoder_
-    raw = model._read(X, reset=False)
+    raw = model._read(X, reset=False, condition=condition)
     scores = np.asarray(model._score(raw), dtype=np.float64)
     index = _choose(len(raw.values), model.schema_.size)
     part = raw.take(index)
@@ -162,7 +170,7 @@ def gather(estimator: Any, X: Any) -> Facts:
     features = _features(values, rebuilt, wrong, seen)
     spread = float(np.square(np.where(seen, scaled - _center(scaled, seen), 0.0)).sum())
     varies = not features.constant.all() and spread > 0
-    codes = model._apply(part, lambda module, batch: module.encode(batch.x, batch.context).z.flatten(1))
+    codes = model._apply(part, lambda module, batch: module.encode(batch.x, batch.context, batch.mask).z.flatten(1))
     codes = codes.astype(np.float64)
     return Facts(
         model=model,
@@ -173,6 +181,7 @@ def gather(estimator: Any, X: Any) -> Facts:
         rebuilt=rebuilt,
         names=_names(model),
         missing=missing,
+        holes=1.0 - float(seen.sum()) / max(_cells(part, seen), 1),
         mse=_mean(np.square(rebuilt - values), seen),
         explained=1.0 - float(np.square(wrong).sum()) / spread if varies else None,
         yardstick=_pca(model, values, scaled, codes.shape[1], spread if varies else 0.0, missing),
@@ -191,6 +200,15 @@ def _choose(n: int, size: int) -> NDArray[np.int64]:
     if n <= most:
         return np.arange(n)
     return np.sort(np.random.default_rng(0).choice(n, size=most, replace=False))
+
+
+def _cells(raw: Raw, seen: NDArray[np.bool_]) -> int:
+    """Count the cells of rows, those of a series up to its last observed step."""
+    if raw.kind != "series":
+        return raw.values.size
+    steps = seen.reshape(raw.values.shape).any(axis=1)  # (m, steps)
+    ends = np.where(steps, np.arange(1, steps.shape[1] + 1), 0).max(axis=1)
+    return int(ends.sum() * raw.values.shape[1])
 
 
 def _flat(values: NDArray[Any]) -> Array:
@@ -239,7 +257,9 @@ def _pca(model: BaseAutoencoder, values: Array, scaled: Array, k: int, spread: f
     if spread == 0:
         return Yardstick(None, None, "all rows are the same")
     if missing:
-        return Yardstick(None, None, "it cannot be fitted with missing cells")
+        series = model.schema_.kind == "series"
+        which = "series of unequal length or with missing cells" if series else "missing cells"
+        return Yardstick(None, None, f"it cannot be fitted with {which}")
     limit = min(len(scaled) - 1, scaled.shape[1])
     if k >= limit:
         return Yardstick(None, None, f"{k} components rebuild {limit}-dimensional data exactly")
@@ -251,20 +271,19 @@ def _pca(model: BaseAutoencoder, values: Array, scaled: Array, k: int, spread: f
 
 
 def _units(model: BaseAutoencoder, raw: Raw, codes: Array) -> Units:
-    def divergence(module: AutoencoderModule, batch: Batch) -> Tensor:
-        aux = module.encode(batch.x, batch.context).aux
-        if "mu" in aux and "logvar" in aux:
-            return gaussian_kl(aux["mu"], aux["logvar"]).flatten(1)
-        return torch.empty(len(batch.x), 0, device=batch.x.device)
-
-    kl = model._apply(raw, divergence).astype(np.float64).mean(axis=0)
+    moments = model._apply(raw, posterior_moments).astype(np.float64)
+    variational = moments.shape[1] > 0
     variance = codes.var(axis=0)
+    kl: Array | None = None
     active = None
+    if variational:
+        activity = CodeActivity.of(moments)
+        variance, kl = activity.variance, activity.kl
     if len(codes) > 1:
-        active = variance > (ACTIVE if len(kl) else max(ALIVE * variance.max(), np.finfo(np.float32).eps ** 2))
+        active = activity.active if variational else variance > max(ALIVE * variance.max(), TINY)
     zeros = float((codes == 0).mean())
     nonzero = codes.shape[1] * (1 - zeros) if zeros > 0.05 else None
-    return Units(variance, kl if len(kl) else None, active, nonzero)
+    return Units(variance, kl, active, nonzero, variational)
 
 
 def _names(model: BaseAutoencoder) -> tuple[str, ...]:
@@ -273,6 +292,10 @@ def _names(model: BaseAutoencoder) -> tuple[str, ...]:
     if schema.kind == "vector":
         named = model.codec_.container in ("pandas", "polars", "pyarrow")
         return tuple(c.name if named else f"column {c.name}" for c in schema.columns)
+    if schema.kind == "series":
+        channels, steps = schema.shape
+        several = [f"channel {c}, " for c in range(channels)] if channels > 1 else [""]
+        return tuple(f"{channel}step {t}" for channel in several for t in range(steps))
     places = [p if schema.shape[0] > 1 else p[1:] for p in np.ndindex(*schema.shape)]
     return tuple(f"pixel ({', '.join(str(i) for i in p)})" for p in places)
 

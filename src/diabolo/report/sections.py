@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from diabolo.report.colours import by_label, by_number, label_text
+from diabolo.report.curves import PANELS, draw_series
 from diabolo.report.draw import Line, bar_chart, compact, histogram, line_chart, number, percent
 from diabolo.report.facts import Facts
 from diabolo.report.png import Painter, heat
@@ -26,6 +27,7 @@ MAP_POINTS = 2000
 UNIT_BARS = 64
 ANOMALIES = 10
 SAMPLES = 24
+SERIES_AT_A_STEP = 10  # of fewer, an error relative to their variance says little
 
 
 def summary(facts: Facts) -> Section:
@@ -39,7 +41,7 @@ def summary(facts: Facts) -> Section:
         "detector": facts.detector is not None,
         "trained_on": _describe(facts, model.schema_.n_rows),
         "given": _describe(facts, facts.n),
-        "given_rows": f"{facts.n:,} {'image' if model.schema_.kind == 'image' else 'row'}{'s' * (facts.n != 1)}",
+        "given_rows": f"{facts.n:,} {_noun(facts, facts.n)}",
         "measured": f"{len(facts.index):,}" if facts.sampled else "",
         "choices": choices,
         "parameters": number(facts.n_parameters),
@@ -48,7 +50,7 @@ def summary(facts: Facts) -> Section:
         "best_epoch": number(history.best_epoch) if history.best_epoch else "",
         "stop_reason": history.stop_reason,
         "events": history.events,
-        "missing": percent(facts.missing) if facts.missing else "",
+        "missing": percent(facts.holes) if facts.holes else "",
     }
 
 
@@ -106,28 +108,28 @@ def pairs(facts: Facts, labels: Labels) -> Section:
     order = np.argsort(facts.row_error, kind="stable")
     m = len(order)
     shape = facts.picture_shape
-    if shape is not None:
+    if shape is not None or facts.series_shape is not None:
         worst = order[max(m - PICTURES, m // 2 + 1) :][::-1]
         middle = max(0, m // 2 - PICTURES // 2)
         typical = order[middle : min(middle + PICTURES, m - len(worst))]
-        painter = Painter(shape, facts.values)
+        painter = None if shape is None else Painter(shape, facts.values)
         return {
+            "series": painter is None,
             "groups": [
                 {
                     "title": title,
                     "cards": [
                         {
                             "name": _row(facts, i, labels),
-                            "original": painter.paint(facts.values[i]),
-                            "rebuilt": painter.paint(facts.rebuilt[i]),
                             "error": compact(_row_mse(facts, i)),
+                            **_drawn_pair(facts, painter, facts.values[i], facts.rebuilt[i], _row(facts, i, labels)),
                         }
                         for i in chosen
                     ],
                 }
                 for title, chosen in (("Typical rows", typical), ("Worst rows", worst))
                 if len(chosen)
-            ]
+            ],
         }
     each = min(3, max(1, m // 3))
     middle = max(0, (m - each) // 2)
@@ -206,6 +208,13 @@ def errors(facts: Facts) -> Section:
     """Where in a row the error lies."""
     features = facts.features
     shape = facts.picture_shape
+    if facts.series_shape is not None:
+        few = features.observed < min(SERIES_AT_A_STEP, facts.n)
+        ratio = np.where(few, np.nan, features.ratio)
+        channels = _panels(facts, np.nan_to_num(ratio))
+        label = "mean squared error by step, divided by the variance"
+        svg = draw_series(facts.series_shape, [(ratio, "train")], label, channels=channels, floor=True)
+        return {"curves": svg, "left_out": facts.series_shape[0] - len(channels)}
     if shape is not None:
         image, top = heat(np.where(features.observed > 0, features.mse, np.nan).reshape(shape).mean(axis=0))
         return {"image": image, "top": compact(top), "wide": shape[2] >= shape[1]}
@@ -242,7 +251,7 @@ def units(facts: Facts) -> Section:
     shown = np.sort(order) if k > UNIT_BARS else np.arange(k)
     faint = None if u.active is None else ~u.active[shown]
     label = "unit" if k <= UNIT_BARS else "the units that vary most, in order"
-    variational = u.kl is not None
+    variational = u.variational
     charts = []
     if len(facts.codes) > 1:
         what = "variance of the mean" if variational else "variance of the code"
@@ -255,7 +264,6 @@ def units(facts: Facts) -> Section:
                     f"{what} of each unit",
                     x_label=label,
                     faint=faint,
-                    mark=0.01 if variational else None,
                 ),
             }
         )
@@ -317,11 +325,14 @@ def anomalies(facts: Facts, labels: Labels) -> Section:
                 "rebuilt": painter.paint(rebuilt[r]),
                 "heat": heat(painter.flat(blame[r]))[0],
             }
+        elif facts.series_shape is not None:
+            card |= _drawn_pair(facts, None, values[r], rebuilt[r], f"row {card['name']}")
         listed.append(card)
     flagged = 0 if offset is None else int((facts.scores < offset).sum())
     return {
         "rows": listed,
         "pictures": painter is not None,
+        "series": facts.series_shape is not None,
         "svg": svg,
         "left_out": number(left_out) if left_out else "",
         "lowest": number(float(facts.scores.min())),
@@ -342,6 +353,14 @@ def samples(facts: Facts) -> Section | None:
         drawn = _drawn(facts, SAMPLES, noise=False)
         painter = Painter(shape, facts.values)
         return {"pictures": [painter.paint(row) for row in drawn]}
+    if facts.series_shape is not None:
+        drawn = _drawn(facts, PICTURES, noise=False)
+        channels = range(min(PANELS, facts.series_shape[0]))
+        charts = [
+            draw_series(facts.series_shape, [(row, "valid")], f"generated series {i + 1}", channels=channels)
+            for i, row in enumerate(drawn)
+        ]
+        return {"pictures": [], "charts": charts}
     drawn = _drawn(facts, 1000, noise=True)
     spread = np.sqrt(facts.features.variance)
     order = np.argsort(facts.features.constant, kind="stable")[:BARS]
@@ -368,9 +387,39 @@ def _drawn(facts: Facts, n: int, *, noise: bool) -> NDArray[np.float64]:
     return drawn.reshape(n, -1).astype(np.float64)
 
 
+def _noun(facts: Facts, n: int) -> str:
+    kind = facts.model.schema_.kind
+    return "series" if kind == "series" else ("image" if kind == "image" else "row") + "s" * (n != 1)
+
+
+def _panels(facts: Facts, error: NDArray[np.float64]) -> list[int]:
+    """Choose the channels to draw: all, or those with the largest of these errors, given for each cell."""
+    by_channel = error.reshape(facts.series_shape or (1, -1)).sum(axis=1)
+    return sorted(int(c) for c in np.argsort(-by_channel, kind="stable")[:PANELS])
+
+
+def _drawn_pair(
+    facts: Facts, painter: Painter | None, original: NDArray[Any], rebuilt: NDArray[Any], name: str
+) -> Section:
+    """Return pictures of a row and its reconstruction, or the chart of a series with both."""
+    if painter is not None:
+        return {"original": painter.paint(original), "rebuilt": painter.paint(rebuilt)}
+    shape = facts.series_shape or (1, len(original))
+    inside = np.flatnonzero(~np.isnan(original.reshape(shape)).all(axis=0))
+    end = int(inside[-1]) + 1 if len(inside) else 0
+    shown = np.where(np.arange(shape[1]) < end, rebuilt.reshape(shape), np.nan).ravel()
+    channels = _panels(facts, np.nan_to_num(np.square(original - rebuilt) / np.maximum(facts.features.variance, 1e-30)))
+    lines = [(original, "train"), (shown, "valid")]
+    return {"svg": draw_series(shape, lines, f"{name} and its reconstruction", channels=channels)}
+
+
 def _describe(facts: Facts, n: int) -> str:
     """Say how many rows of what shape."""
     schema = facts.model.schema_
+    if schema.kind == "series":
+        channels, steps = schema.shape
+        several = "" if channels == 1 else f" in {channels} channels"
+        return f"{n:,} series of up to {steps:,} step{'s' * (steps != 1)}{several}"
     if schema.kind == "image":
         channels, height, width = schema.shape
         colour = "" if channels == 1 else f" with {channels} channels"

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from diabolo.checks import Ge, Gt, Le, Lt, check_parameters
+from diabolo.data.raw import Raw
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.seeding import draw_seed
@@ -94,6 +96,11 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         if self.random_state is not None:
             model.set_params(random_state=seed)
         check_parameters(model)
+        if get_tags(model).target_tags.required:
+            raise ValueError(
+                f"AnomalyDetector judges rows by X alone, and {type(model).__name__} is conditioned on y. Put the condition "
+                "into columns of X, and name them in condition=."
+            )
         raw = model._read(X, reset=True)
         n, width = len(raw.values), math.prod(raw.values.shape[1:])
         order = np.random.default_rng(seed).permutation(n)
@@ -151,15 +158,16 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         array, frame or tensor
             In the kind and shape of ``X``: how many nats each feature explains worse than in a typical held-out row. The sum
             over the features of a complete row is what its reconstruction lacks against the typical one; 0 where a cell is
-            missing.
+            missing, and in columns that are the condition of the model.
         """
         check_is_fitted(self, "autoencoder_")
         model = self.autoencoder_
         raw = model._read(X, reset=False)
-        lack = self.typical_ - model._score_features(raw)
-        if raw.values.dtype.kind == "f":
-            lack = np.where(np.isnan(raw.values), 0.0, lack)
-        return model.codec_.present(lack, raw.container, raw.index, raw)
+        return model.codec_.present(self._lack(raw), raw.container, raw.index, raw)
+
+    def _lack(self, raw: Raw) -> NDArray[Any]:
+        lack: NDArray[Any] = self.typical_ - self.autoencoder_._score_features(raw)
+        return np.where(np.isnan(raw.values), 0.0, lack) if raw.values.dtype.kind == "f" else lack
 
     @property
     def n_features_in_(self) -> int:

@@ -95,6 +95,8 @@ def train(
     settings: Settings,
     callbacks: Iterable[Callback | Callable[[Run], bool | None]] = (),
     metric: Callable[[AutoencoderModule, Batch], dict[str, float]] | None = None,
+    augment: Callable[[Batch], Batch] | None = None,
+    pretrain: Callable[[Run], None] | None = None,
 ) -> History:
     """Fit ``module`` to rows of ``table``; call it inside :func:`diabolo.seeding.seeded`.
 
@@ -114,6 +116,11 @@ def train(
         What watches the run.
     metric : callable, optional
         ``(module, batch) -> numbers`` to record for each epoch beside the loss.
+    augment : callable, optional
+        What is done to each batch of training, and to no other, before the objective sees it.
+    pretrain : callable, optional
+        Called with the run before its first epoch, to change the weights that it starts from; not for a run that is taken up
+        from a checkpoint.
 
     Returns
     -------
@@ -137,6 +144,8 @@ def train(
         return run.history
     for watcher in watchers:
         watcher.on_fit_begin(run)
+    if not resumed and pretrain is not None:
+        pretrain(run)
     if not resumed and len(valid_rows):
         _judge(run, _evaluate(run, table, valid_rows, objective)["loss"])  # a good start is not lost
     good = _snapshot(run)
@@ -144,7 +153,7 @@ def train(
         try:
             while not run.history.stop_reason:
                 began = time.monotonic()
-                row = _run_epoch(run, table, train_rows, objective, total)
+                row = _run_epoch(run, table, train_rows, objective, total, augment)
                 module.eval()
                 if len(valid_rows):
                     row |= {f"val_{k}": v for k, v in _evaluate(run, table, valid_rows, objective).items()}
@@ -176,7 +185,14 @@ def train(
     return run.history
 
 
-def _run_epoch(run: Run, table: Table, rows: Tensor, objective: Objective, total: int) -> dict[str, float]:
+def _run_epoch(
+    run: Run,
+    table: Table,
+    rows: Tensor,
+    objective: Objective,
+    total: int,
+    augment: Callable[[Batch], Batch] | None,
+) -> dict[str, float]:
     """Take one pass over ``rows`` in random order; return the mean loss terms over rows."""
     module, settings = run.module.train(), run.settings
     hooks: list[Callable[[], None]] = [p.after_step for p in module.modules() if hasattr(p, "after_step")]  # type: ignore[misc]
@@ -188,8 +204,9 @@ def _run_epoch(run: Run, table: Table, rows: Tensor, objective: Objective, total
             index = torch.cat([index, order[:1]])  # a batch of one has no variance: batch normalisation needs two
         progress = run.steps / total
         run.optimizer.param_groups[0]["lr"] = _learning_rate(settings, progress) * run.lr_scale
+        batch = table.take(index) if augment is None else augment(table.take(index))
         with autocast(settings.device, settings.precision):
-            loss = objective(module, table.take(index), progress)
+            loss = objective(module, batch, progress)
         loss.total.backward()  # type: ignore[no-untyped-call]
         if settings.gradient_clip is not None:
             nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
@@ -329,6 +346,7 @@ def _diagnose(run: Run, table: Table, rows: Tensor) -> str:
 
     handles = [m.register_forward_hook(look(n)) for n, m in module.named_modules() if n]
     trace = module.trace(batch, sample=True, corrupt=True)
+    batch = trace.batch
     for handle in handles:
         handle.remove()
     module.eval()

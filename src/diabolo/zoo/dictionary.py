@@ -1,4 +1,4 @@
-"""What models of sparse codes share: a linear dictionary, units that are counted, help for dead units."""
+"""What models of sparse codes share: a linear dictionary, an encoder that may look again, help for dead units."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diabolo.checks import Ge, ParameterError
+from diabolo.checks import Ge, Gt, ParameterError
 from diabolo.data.arrays import ArrayCodec
 from diabolo.declare import spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
-from diabolo.parts.bottlenecks import Bottleneck
 from diabolo.parts.likelihoods import Likelihood
 from diabolo.parts.networks.base import Network
 from diabolo.parts.networks.mlp import FullyConnected
 from diabolo.parts.penalties import Penalty
-from diabolo.records import Batch, Code, Schema, Trace
+from diabolo.records import Batch, Schema, Trace
 from diabolo.training.loop import Settings
+from diabolo.zoo.sparse_codes import keep_largest
 
-__all__ = ["Activity", "BatchTopK", "DeadUnits", "Dictionary", "DictionaryModel", "SparseCode", "SparseUnits", "TopK"]
-
-THRESHOLD_STEP = 0.02  # share of the way that a followed threshold moves with each batch
+__all__ = ["Activity", "DeadUnits", "Dictionary", "DictionaryModel", "SparseUnits"]
 
 
 class Dictionary(nn.Module):
@@ -68,19 +66,74 @@ class Dictionary(nn.Module):
             self.weight.copy_(F.normalize(self.weight, dim=0))
 
 
-class CentredEncoder(nn.Module):
-    """Subtracts the dictionary's bias from the row before it is encoded.
+@dataclass(frozen=True)
+class Refinement:
+    """How often the encoder reads the rest of a row, and what of the code so far it takes as given.
 
-    The dictionary is held in a tuple, so that its weights are counted and saved once, as the decoder's.
+    Attributes
+    ----------
+    rounds : int
+        Looks after the first.
+    k : int
+        Units of the code between looks.
+    rectify : bool
+        Whether these are at least 0.
     """
 
-    def __init__(self, body: nn.Module, dictionary: Dictionary):
-        super().__init__()
-        self.body, self.tied = body, (dictionary,)
+    rounds: int
+    k: int
+    rectify: bool
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, *shape)`` to ``(B, units)``."""
-        out: Tensor = self.body(x - self.tied[0].bias.view(x.shape[1:]))
+
+class DictionaryEncoder(nn.Module):
+    r"""Reads a row, and then, as often as it is told, what the code so far leaves unexplained of it.
+
+    .. math:: h_0 = E(x - b), \qquad h_{t+1} = z_t + E(x - \hat x(z_t)), \qquad z_t = \text{the } k \text{ largest units of } h_t
+
+    With a linear :math:`E` a look is a step of iterative hard thresholding (Blumensath and Davies, 2009,
+    doi:10.1016/j.acha.2009.04.002), of which the matrix is learned (Gregor and LeCun, Learning fast approximations of sparse
+    coding, 2010). The bias :math:`b` of the dictionary is subtracted where the decoder's output is the row itself, and not, say,
+    a logit.
+
+    The dictionary is held in a tuple, so that its weights are counted and saved once, as the decoder's.
+
+    Parameters
+    ----------
+    body : nn.Module
+        ``(B, *shape) -> (B, units)``.
+    dictionary : Dictionary
+        The decoder.
+    likelihood : Likelihood
+        From the decoder's output to the expected row.
+    refinement : Refinement, optional
+        Looks after the first; None is a single look.
+    """
+
+    def __init__(
+        self, body: nn.Module, dictionary: Dictionary, likelihood: Likelihood, refinement: Refinement | None = None
+    ):
+        super().__init__()
+        self.body, self.tied, self.centred = body, (dictionary, likelihood), is_row(likelihood)
+        self.refinement = refinement
+        self.body_takes_mask: bool = getattr(body, "takes_mask", False)
+        self.takes_mask = self.body_takes_mask or refinement is not None
+
+    def forward(self, x: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """Map ``(B, *shape)`` and ``(B, C)`` to ``(B, units)``."""
+        dictionary, likelihood = self.tied
+        h = self._look(x - dictionary.bias.view(x.shape[1:]) if self.centred else x, context, mask)
+        if self.refinement is not None:
+            for _ in range(self.refinement.rounds):
+                z = keep_largest(h, self.refinement.k, rectify=self.refinement.rectify)
+                left = x - likelihood.mean(dictionary(z).view(len(x), likelihood.params, *x.shape[1:]))
+                h = z + self._look(left if mask is None else left * mask, context, mask)
+        return h
+
+    def _look(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        if self.body_takes_mask:
+            out: Tensor = self.body(x, context, mask=mask)
+        else:
+            out = self.body(x) if context is None else self.body(x, context)
         return out
 
 
@@ -88,15 +141,22 @@ class DictionaryNetwork:
     """Any encoder, with a linear dictionary as its decoder.
 
     The encoder's linear path starts as the transpose of the dictionary, so that a unit's input is at first the product of the
-    row with its own column. The dictionary's bias is subtracted from the encoder's input where the decoder's output is the row
-    itself, and not, say, a logit.
+    row with its own column.
     """
 
-    def __init__(self, inner: Network, units: int, schema: Schema, likelihood: Likelihood, *, unit_norm: bool):
-        self.inner = inner
+    def __init__(
+        self,
+        inner: Network,
+        units: int,
+        schema: Schema,
+        likelihood: Likelihood,
+        *,
+        unit_norm: bool,
+        refinement: Refinement | None = None,
+    ):
+        self.inner, self.likelihood, self.refinement = inner, likelihood, refinement
         out = likelihood.params * schema.size
         self.dictionary = Dictionary(units, out, unit_norm=unit_norm, link=likelihood.output_for)
-        self.centred = is_row(likelihood)
 
     def encoder(self, schema: Schema, out: int, *, spatial: bool) -> nn.Module:
         """Return ``(B, *shape) -> (B, out)``."""
@@ -107,7 +167,9 @@ class DictionaryNetwork:
             with torch.no_grad():
                 linear.weight.copy_(self.dictionary.weight[: schema.size].T)
                 linear.bias.zero_()
-        return CentredEncoder(body, self.dictionary) if self.centred else body
+        if self.refinement is None and not is_row(self.likelihood):
+            return body
+        return DictionaryEncoder(body, self.dictionary, self.likelihood, self.refinement)
 
     def decoder(self, schema: Schema, inp: int, params: int, *, spatial: bool) -> nn.Module:
         """Return the dictionary."""
@@ -118,137 +180,6 @@ def is_row(likelihood: Likelihood) -> bool:
     """Tell whether the decoder's output is the expected row itself."""
     kind = type(likelihood)
     return likelihood.params == 1 and kind.mean is Likelihood.mean and kind.output_for is Likelihood.output_for
-
-
-class SparseCode(Bottleneck, ABC):
-    """A code of few active units, which counts for each unit the training rows since it was last active.
-
-    Parameters
-    ----------
-    latent_dim : int
-        Width of the code.
-    dead_after : int
-        Training rows without activity after which a unit counts as dead.
-    """
-
-    idle: Tensor
-    seen: Tensor
-
-    def __init__(self, latent_dim: int, dead_after: int):
-        super().__init__()
-        self.in_features = self.out_features = latent_dim
-        self.dead_after = dead_after
-        self.register_buffer("idle", torch.zeros(latent_dim, dtype=torch.int64))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-        self._pending: tuple[Tensor, int] | None = None
-
-    def watch(self, z: Tensor) -> None:
-        """Note who was active in a training batch ``(B, D, *grid)``; takes effect in :meth:`after_step`."""
-        if self.training:
-            active = (z.detach() != 0).flatten(2).any(dim=2) if z.dim() > 2 else z.detach() != 0
-            self._pending = (active.any(dim=0), len(z))
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count the rows of the last batch."""
-        if self._pending is None:
-            return
-        active, rows = self._pending
-        self._pending = None
-        self.idle += rows
-        self.idle.masked_fill_(active, 0)
-        self.seen += rows
-
-    def dead(self) -> Tensor:
-        """Return which units are dead ``(D,)``: idle over the last ``dead_after`` rows, or over all rows if there were fewer."""
-        return (self.idle > 0) & (self.idle >= self.seen.clamp(max=self.dead_after))
-
-
-def keep_largest(h: Tensor, k: int) -> Tensor:
-    """Set all but the ``k`` largest of each row's units to 0, at each place of the grid: ``(B, D, *grid)``."""
-    top, index = h.topk(k, dim=1)
-    return torch.zeros_like(h).scatter(1, index, top)
-
-
-class TopK(SparseCode):
-    """The ``k`` largest inputs of each row stay, the others are 0.
-
-    Parameters
-    ----------
-    latent_dim : int
-        Width of the code.
-    k : int
-        Active units in training.
-    dead_after : int
-        Training rows without activity after which a unit counts as dead.
-    rectify : bool
-        Whether inputs below 0 are 0 as well, so that a row may have fewer active units.
-    k_inference : int, optional
-        Active units outside training, ``k`` by default.
-    """
-
-    def __init__(self, latent_dim: int, k: int, dead_after: int, *, rectify: bool, k_inference: int | None = None):
-        super().__init__(latent_dim, dead_after)
-        self.k, self.rectify = k, rectify
-        self.k_inference = k if k_inference is None else k_inference
-
-    def forward(self, h: Tensor, *, sample: bool) -> Code:
-        """Return the largest inputs."""
-        z = keep_largest(h.relu() if self.rectify else h, self.k if self.training else self.k_inference)
-        self.watch(z)
-        return Code(z, {}, {"h": h})
-
-
-class BatchTopK(SparseCode):
-    r"""In training the :math:`k B` largest rectified inputs of a batch of :math:`B` rows stay; afterwards those over a threshold.
-
-    The threshold follows the smallest input that stayed, by an exponential average over batches. Before the first batch, ``k``
-    units of each row stay.
-
-    Parameters
-    ----------
-    latent_dim : int
-        Width of the code.
-    k : int
-        Active units of a row, on average.
-    dead_after : int
-        Training rows without activity after which a unit counts as dead.
-    """
-
-    threshold: Tensor
-
-    def __init__(self, latent_dim: int, k: int, dead_after: int):
-        super().__init__(latent_dim, dead_after)
-        self.k = k
-        self.register_buffer("threshold", torch.tensor(-1.0))  # below 0: not known yet
-        self._smallest: Tensor | None = None
-
-    def forward(self, h: Tensor, *, sample: bool) -> Code:
-        """Return the inputs that stay."""
-        a = h.relu()
-        if self.training:
-            places = a.numel() // a.shape[1]  # rows, times places of the grid
-            top, index = a.flatten().topk(self.k * places)
-            z = torch.zeros_like(a).flatten().scatter(0, index, top).view_as(a)
-            self._smallest = top.detach()
-        elif self.threshold < 0:
-            z = keep_largest(a, self.k)
-        else:
-            z = a * (a >= self.threshold)
-        self.watch(z)
-        return Code(z, {}, {"h": h})
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Count activity, and move the threshold towards that of the last batch."""
-        super().after_step()
-        if self._smallest is None:
-            return
-        positive = self._smallest[self._smallest > 0]
-        self._smallest = None
-        if len(positive):
-            now = positive.min().to(self.threshold.dtype)
-            self.threshold.copy_(torch.where(self.threshold < 0, now, self.threshold.lerp(now, THRESHOLD_STEP)))
 
 
 class DeadUnits(Penalty):
@@ -329,6 +260,8 @@ class DictionaryModel(BaseAutoencoder, ABC):
         "widths of the encoder's hidden layers; () makes it linear; 'auto' sizes two layers from the data; the decoder is "
         "always one linear dictionary",
     ] = ()
+    learning_rate: Annotated[float, Gt(0), "highest learning rate of AdamW"] = 5e-3
+    weight_decay: Annotated[float, Ge(0), "decoupled L2 decay of the weights, per unit of learning rate"] = 0.0
     dead_weight: Annotated[
         float, Ge(0), "weight of the auxiliary loss, by which dead units learn from the residual; 0 is none"
     ] = 0.03125
@@ -388,7 +321,12 @@ class DictionaryModel(BaseAutoencoder, ABC):
 
     def _network(self, schema: Schema) -> Network:
         inner, likelihood = super()._network(schema), self._likelihood(schema)
-        return DictionaryNetwork(inner, self._code_width(schema), schema, likelihood, unit_norm=self._unit_norm)
+        units, refinement = self._code_width(schema), self._refinement(schema)
+        return DictionaryNetwork(inner, units, schema, likelihood, unit_norm=self._unit_norm, refinement=refinement)
+
+    def _refinement(self, schema: Schema) -> Refinement | None:
+        """Return how the encoder comes back to a row."""
+        return None
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
         if self.dead_weight == 0:
@@ -406,6 +344,18 @@ class SparseUnits(DictionaryModel, ABC):
         Ge(1),
         "active units of a row; 'auto' is a quarter of the number of features, at least 1 and at most 32",
     ] = "auto"
+
+    refinements: Annotated[
+        int,
+        Ge(0),
+        "how often the encoder reads what its code leaves unexplained of a row, and adds to it; each costs about half as much "
+        "again as the first look",
+    ] = 0
+
+    _rectify = True
+
+    def _refinement(self, schema: Schema) -> Refinement | None:
+        return Refinement(self.refinements, self._active(schema), self._rectify) if self.refinements else None
 
     def _active(self, schema: Schema) -> int:
         width = self._code_width(schema)

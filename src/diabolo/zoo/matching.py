@@ -321,8 +321,8 @@ class DIPVAE(BatchJudged):
 
     .. math:: L = L_\mathrm{VAE} + \lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - 1)^2
 
-    in nats per row, :math:`C` being the covariance over the batch of the posteriors' means (``kind="i"``) or of drawn codes
-    (``kind="ii"``, which adds the mean variance of the posteriors). It also counts in the validation loss.
+    in nats per row, :math:`C` being the covariance over the batch of the posteriors' means (``variant="i"``) or of drawn codes
+    (``variant="ii"``, which adds the mean variance of the posteriors). It also counts in the validation loss.
 
     {parameters}
 
@@ -339,20 +339,20 @@ class DIPVAE(BatchJudged):
     (150, 2)
     """
 
-    kind: Annotated[Literal["i", "ii"], "covariance of the posteriors' means, or of drawn codes"] = "ii"
+    variant: Annotated[Literal["i", "ii"], "covariance of the posteriors' means, or of drawn codes"] = "ii"
     off_diagonal_weight: Annotated[float, Ge(0), "weight of the squared covariances, in nats per row"] = 10.0
     diagonal_weight: Annotated[
         float | Literal["auto"],
         Ge(0),
         "weight of the squared distances of variances from 1, in nats per row; 'auto' is ten times off_diagonal_weight for "
-        "kind='i', and the same for kind='ii'",
+        "variant='i', and the same for variant='ii'",
     ] = "auto"
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
-        diagonal = self.off_diagonal_weight * (10 if self.kind == "i" else 1)
+        diagonal = self.off_diagonal_weight * (10 if self.variant == "i" else 1)
         if self.diagonal_weight != "auto":
             diagonal = self.diagonal_weight
-        return (CovarianceMatch(self.off_diagonal_weight, diagonal, noise=self.kind == "ii"),)
+        return (CovarianceMatch(self.off_diagonal_weight, diagonal, noise=self.variant == "ii"),)
 
 
 # a second network that judges codes ---------------------------------------------------------------------------------------------
@@ -440,7 +440,7 @@ class FactorVAE(VariationalCode):
 
     References
     ----------
-    Kim and Mnih, Disentangling by Factorising, 2018, arXiv:1802.05983.
+    Kim and Mnih, Disentangling by Factorising, 2018, arXiv:1802.05983. Weights: Locatello et al., 2019, arXiv:1811.12359.
 
     Examples
     --------
@@ -451,7 +451,7 @@ class FactorVAE(VariationalCode):
     (150, 2)
     """
 
-    tc_weight: Annotated[float, Ge(0), "gamma, the weight of the dependence between units, in nats per row"] = 10.0
+    tc_weight: Annotated[float, Ge(0), "gamma, weight of the dependence between units; images take 10 to 100"] = 10.0
     critic_hidden: Annotated[tuple[int, ...], Ge(1), "widths of the hidden layers of the second network"] = (128, 128)
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:

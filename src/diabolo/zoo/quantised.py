@@ -95,7 +95,9 @@ class QuantisedCode(BaseAutoencoder, ABC):
         return math.exp(float(torch.special.entr(self._quantiser.frequency.double()).sum(1).mean()))
 
     def _codes(self, raw: Raw) -> NDArray[np.int64]:
-        return self._apply(raw, lambda module, batch: module.encode(batch.x, batch.context).aux["codes"].flatten(1))
+        return self._apply(
+            raw, lambda module, batch: module.encode(batch.x, batch.context, batch.mask).aux["codes"].flatten(1)
+        )
 
     def encode_codes(self, X: Any) -> NDArray[np.int64]:
         """Encode rows into integers, the same at every call.

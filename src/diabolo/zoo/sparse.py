@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
@@ -12,10 +13,12 @@ from torch.nn import functional as F
 from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
+from diabolo.objectives import Objective, elbo
 from diabolo.parts.bottlenecks import Bottleneck, Identity
 from diabolo.parts.penalties import KLSparsity, L1Sparsity, Penalty
 from diabolo.records import Batch, Code, Schema, Trace
-from diabolo.zoo.dictionary import BatchTopK, DictionaryModel, SparseCode, SparseUnits, TopK
+from diabolo.zoo.dictionary import DictionaryModel, SparseUnits
+from diabolo.zoo.sparse_codes import BatchTopK, SparseCode, TopK
 
 __all__ = ["BatchTopKAutoencoder", "GatedAutoencoder", "JumpReLUAutoencoder", "KSparseAutoencoder"]
 __all__ += ["MatryoshkaAutoencoder", "SparseAutoencoder", "TopKAutoencoder"]
@@ -29,7 +32,8 @@ class SparseAutoencoder(BaseAutoencoder):
     .. math:: L = -\frac1B \sum_b \log p(x_b \mid z_b) + \lambda \, \Omega(z)
 
     where :math:`\Omega` is the mean over rows of :math:`\sum_d |z_d|` for rectified codes (``sparsity="l1"``), or the KL
-    divergence of each unit's mean activation from ``rate`` for codes in (0, 1) (``sparsity="kl"``); in nats per row.
+    divergence of each unit's mean activation from ``rate`` for codes in (0, 1) (``sparsity="kl"``); in nats per row. The penalty
+    is part of the validation loss: judged by its reconstruction alone, a model would keep weights whose codes are not sparse.
 
     {parameters}
 
@@ -63,6 +67,9 @@ class SparseAutoencoder(BaseAutoencoder):
         if self.sparsity == "l1":
             return (L1Sparsity(self.sparsity_weight),)
         return (KLSparsity(self.sparsity_weight, self.rate),)
+
+    def _objective(self) -> Objective:
+        return functools.partial(elbo, judge_penalties=True)
 
 
 # a number of active units -------------------------------------------------------------------------------------------------------
@@ -104,11 +111,12 @@ class KSparseAutoencoder(SparseUnits):
     ] = 1.0
 
     _unit_norm = False
+    _rectify = False
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         width, k = self._code_width(schema), self._active(schema)
         later = min(width, round(self.alpha * k))
-        return TopK(width, k, self.dead_after, rectify=False, k_inference=later)
+        return TopK(width, k, self.dead_after, rectify=self._rectify, k_inference=later)
 
 
 @register
@@ -139,7 +147,7 @@ class TopKAutoencoder(SparseUnits):
     """
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return TopK(self._code_width(schema), self._active(schema), self.dead_after, rectify=True)
+        return TopK(self._code_width(schema), self._active(schema), self.dead_after, rectify=self._rectify)
 
 
 @register
@@ -317,6 +325,9 @@ class JumpReLUAutoencoder(DictionaryModel):
     in nats per row: an active unit costs :math:`\lambda` nats, so that it is used where it explains more than that. Thresholds
     learn by straight-through estimates; columns of the dictionary have length 1. The cost is part of the validation loss and
     of :meth:`score_samples`.
+
+    In the paper ``bandwidth`` and the first thresholds are 0.001, for rows of length 1 and billions of them. Inputs are seldom
+    that near to their thresholds, which would hardly move in some thousand steps; hence the wider default.
 
     {parameters}
 

@@ -53,13 +53,18 @@ class Autoencoder(BaseAutoencoder):
 class DenoisingAutoencoder(BaseAutoencoder):
     """Rebuilds the clean row from a damaged copy, so that the code keeps what survives damage.
 
-    The loss is that of :class:`Autoencoder`, with the damaged row going in and the clean row as the target.
+    The loss is that of :class:`Autoencoder`, with the damaged row going in and the clean row as the target. With
+    ``noise_schedule="decreasing"`` training goes from coarse features to fine ones; with ``"mixed"`` one model serves all levels
+    up to ``level``. Validation rows are damaged as at the end of training, the same way after each epoch: epochs compare, and
+    the weights that are kept are the best at what training ends with. While the noise decreases, training does not stop early.
 
     {parameters}
 
     References
     ----------
     Vincent et al., Stacked denoising autoencoders, JMLR 11, 2010.
+
+    Geras and Sutton, Scheduled denoising autoencoders, 2015, arXiv:1406.3269.
 
     Examples
     --------
@@ -75,23 +80,41 @@ class DenoisingAutoencoder(BaseAutoencoder):
         field(default=32, kw_only=False)
     )
     noise: Annotated[
-        Literal["gaussian", "masking", "salt_and_pepper", "swap"],
-        "damage: normal noise, cells set to 0, cells set to their feature's lowest or highest value, or cells taken from "
-        "another row",
+        Literal["gaussian", "masking", "salt_and_pepper", "swap", "occlusion"],
+        "damage: normal noise, cells set to 0, cells set to their feature's lowest or highest value, cells taken from "
+        "another row, or a rectangle of an image set to 0",
     ] = "gaussian"
     level: Annotated[
         float,
         Ge(0),
         "standard deviation of the normal noise in units of the scaled data, or the fraction of cells damaged",
     ] = 0.3
+    noise_schedule: Annotated[
+        Literal["constant", "decreasing", "mixed"],
+        "course of the level: the same throughout, falling linearly to end_level in the course of training, or drawn for each "
+        "row between 0 and level",
+    ] = "constant"
+    end_level: Annotated[float, Ge(0), "level at which noise_schedule='decreasing' ends"] = 0.0
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         return Identity(self._code_width(schema))
 
+    def _patience_from(self) -> float:
+        return 1.0 if self.noise_schedule == "decreasing" else 0.0
+
     def _corruption(self, schema: Schema) -> Corruption:
+        if self.noise_schedule == "decreasing" and self.end_level > self.level:
+            raise ParameterError(
+                f"end_level={self.end_level!r}: noise_schedule='decreasing' expects at most level={self.level!r}"
+            )
+        if self.noise == "occlusion" and schema.kind != "image":
+            raise ParameterError(
+                f"noise='occlusion' blanks a rectangle of an image; X has rows of shape {schema.shape}. Use noise='masking', "
+                "or reshape X to images."
+            )
         if self.noise != "gaussian" and self.level >= 1:
             raise ParameterError(f"level={self.level!r}: expected a fraction < 1 of the cells for noise={self.noise!r}")
-        return CORRUPTIONS[self.noise](self.level)
+        return CORRUPTIONS[self.noise](self.level, self.noise_schedule, self.end_level)
 
 
 @register

@@ -81,9 +81,12 @@ class FullyConnected(nn.Module):
         residual: bool,
     ):
         super().__init__()
+        self.widths = tuple(hidden)
         layers: list[nn.Module] = []
+        # Together the hidden layers start at a quarter of the width that keeps variance, a single one at half: a smooth start.
+        shrink = 0.5 ** min(1.0, 2 / max(1, len(hidden)))
         for width in hidden:
-            block = nn.Sequential(_linear(inp, width, activation))
+            block = nn.Sequential(_linear(inp, width, activation, shrink))
             if norm is not None:
                 block.append(NORMS[norm](width))
             block.append(ACTIVATIONS[activation]())
@@ -92,6 +95,15 @@ class FullyConnected(nn.Module):
             layers += [Residual(block, inp, width)] if residual else list(block)
             inp = width
         self.body = nn.Sequential(*layers, _linear(inp, out, "identity"))
+
+    def layers(self) -> list[nn.Sequential]:
+        """Return the layers one by one, each with its normalisation, activation and dropout; the last is linear."""
+        found: list[nn.Sequential] = []
+        for part in self.body:
+            if isinstance(part, nn.Linear | Residual):
+                found.append(nn.Sequential())
+            found[-1].append(part)
+        return found
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map ``(B, *shape)`` and ``(B, C)`` to ``(B, out)``."""
@@ -134,10 +146,10 @@ class Residual(nn.Module):
         return out
 
 
-def _linear(inp: int, out: int, activation: str) -> nn.Linear:
-    """Return a linear layer that keeps the variance of its input through the activation (He et al., 2015)."""
+def _linear(inp: int, out: int, activation: str, shrink: float = 1.0) -> nn.Linear:
+    """Return a linear layer that keeps the variance of its input through the activation (He et al., 2015), times ``shrink``."""
     layer = nn.Linear(inp, out)
     rectifier = activation in ("relu", "leaky_relu", "gelu", "silu", "elu")
-    nn.init.normal_(layer.weight, std=((2.0 if rectifier else 1.0) / inp) ** 0.5)
+    nn.init.normal_(layer.weight, std=shrink * ((2.0 if rectifier else 1.0) / inp) ** 0.5)
     nn.init.zeros_(layer.bias)
     return layer

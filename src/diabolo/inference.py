@@ -1,0 +1,412 @@
+"""What a fitted model does: it reads rows, runs them through the network, and hands back results in the user's kind of data."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from diabolo.data.arrays import ArrayCodec, read
+from diabolo.data.raw import Raw, is_wide, refuse_infinity
+from diabolo.module import AutoencoderModule
+from diabolo.objectives import log_likelihood
+from diabolo.parts.bottlenecks import Bottleneck
+from diabolo.parts.likelihoods import Likelihood
+from diabolo.records import Batch, Schema, Table
+from diabolo.seeding import draw_seed, seeded
+from diabolo.training.device import resolve_device
+
+__all__ = ["Inference", "check_support"]
+
+INFERENCE_ELEMENTS = 2**21  # numbers of input in one batch without gradients
+DRAWN_ELEMENTS = 2**18  # numbers of output in one batch of draws: they stay in the cache of a processor
+
+
+class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """The methods of a fitted model, which every estimator has."""
+
+    # set by the constructor
+    device: str
+    kind: Any
+    # set by fit
+    codec_: ArrayCodec
+    schema_: Schema
+    module_: AutoencoderModule
+
+    # use --------------------------------------------------------------------------------------------------------------------
+
+    def transform(self, X: Any, *, condition: Any = None) -> NDArray[Any]:
+        """Encode rows: the centre of each row's code, the same at every call.
+
+        Parameters
+        ----------
+        X : array, frame or tensor
+            Rows as in ``fit``.
+        condition : value, sequence, array, mapping or frame, optional
+            For a model with a condition: one for all rows, or one for each. Without it the condition is what stands in the
+            columns of ``X``, or unknown where it came as ``y``.
+
+        Returns
+        -------
+        ndarray of shape (n, latent_dim)
+            In the precision of ``X``.
+        """
+        check_is_fitted(self)
+        raw = self._read(X, reset=False, condition=condition)
+        return self._apply(raw, lambda module, batch: module.encode(batch.x, batch.context, batch.mask).z.flatten(1))
+
+    def inverse_transform(self, Z: Any, *, condition: Any = None) -> Any:
+        """Decode codes into rows, in the units and the kind of data of ``fit``.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n, latent_dim)
+            Codes.
+        condition : value, sequence, array, mapping or frame, optional
+            For a model with a condition: one for all rows, or one for each; unknown without it.
+
+        Returns
+        -------
+        array, frame or tensor
+            The expected row for each code; series at full length, that of the longest in ``fit``, in one array.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=(np.float64, np.float32))
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(f"Z has {Z.shape[1]} columns, expected the {self._n_features_out} of the code")
+        told = self._told(condition, len(Z))
+        return self.codec_.decode(self._decode(Z, told), condition=told)
+
+    def reconstruct(self, X: Any, *, condition: Any = None) -> Any:
+        """Encode and decode rows.
+
+        Parameters
+        ----------
+        X : array, frame or tensor
+            Rows as in ``fit``; missing cells are filled in the result.
+        condition : value, sequence, array, mapping or frame, optional
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        array, frame or tensor
+            In the units and the kind of ``X``; floating point, also for integers. Columns that are the condition come back
+            as they are.
+        """
+        check_is_fitted(self)
+        raw = self._read(X, reset=False, condition=condition)
+        scaled = self._apply(
+            raw,
+            lambda module, batch: module.likelihood.mean(module.trace(batch, sample=False).raw),
+        )
+        return self.codec_.decode(scaled, like=raw, condition=raw.condition)
+
+    def score_samples(
+        self, X: Any, *, condition: Any = None, n_samples: int = 0, random_state: Any = None
+    ) -> NDArray[Any]:
+        r"""How well each row is explained: :math:`\log p(x \mid z) - \text{cost}(z)`, in nats, higher is better.
+
+        Densities are in the units of ``X``, so that scores under different scalings compare (with ``scale="quantile"`` they
+        are in units of the transformed value). Missing cells are left out.
+
+        Parameters
+        ----------
+        X : array, frame or tensor
+            Rows as in ``fit``.
+        condition : value, sequence, array, mapping or frame, optional
+            As in :meth:`transform`; scores are of the rows given their condition.
+        n_samples : int
+            0 takes the centre of each code, the same at every call. A positive number averages over that many draws of the
+            posterior: an unbiased estimate of the evidence lower bound.
+        random_state : int, RandomState or None
+            Seed of the draws.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Nats.
+        """
+        check_is_fitted(self)
+        if n_samples < 0:
+            raise ValueError(
+                f"n_samples={n_samples}: expected 0 (the centre of each code) or a positive number of draws"
+            )
+        return self._score(self._read(X, reset=False, condition=condition), n_samples, random_state)
+
+    def _score(self, raw: Raw, n_samples: int = 0, random_state: Any = None) -> NDArray[Any]:
+        def score(module: AutoencoderModule, batch: Batch) -> Tensor:
+            total = None
+            for _ in range(max(1, n_samples)):
+                trace = module.trace(batch, sample=n_samples > 0)
+                value = module.log_prob(trace.raw, batch)
+                for cost in trace.code.costs.values():
+                    value = value - cost
+                total = value if total is None else total + value
+            return total / max(1, n_samples) if total is not None else batch.x.new_zeros(0)
+
+        if n_samples:
+            with seeded(draw_seed(random_state), resolve_device(self.device)):
+                scores = self._apply(raw, score, support=True)
+        else:
+            scores = self._apply(raw, score, support=True)
+        scores -= self._log_volume(raw)
+        return scores
+
+    def log_likelihood(
+        self, X: Any, *, condition: Any = None, n_samples: int = 5000, random_state: Any = None
+    ) -> NDArray[np.float64]:
+        r"""Estimate the log-likelihood :math:`\log p(x)` of each row by importance sampling, in nats, higher is better.
+
+        .. math:: \log \frac1k \sum_{i=1}^k \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \qquad z_i \sim q(z \mid x)
+
+        In expectation it never exceeds the log-likelihood, grows with ``n_samples`` and converges to it (Burda et al., 2016,
+        arXiv:1509.00519, who take 5000 draws). Units are those of :meth:`score_samples`. The cost is that of decoding
+        ``n_samples`` codes for each row, in float32 where ``X`` is of float32.
+
+        Parameters
+        ----------
+        X : array, frame or tensor
+            Rows as in ``fit``. Missing cells are left out.
+        condition : value, sequence, array, mapping or frame, optional
+            As in :meth:`transform`; the likelihood is of the rows given their condition.
+        n_samples : int
+            Draws of the code for each row.
+        random_state : int, RandomState or None
+            Seed of the draws.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Nats, in float64.
+
+        Raises
+        ------
+        TypeError
+            When the posterior of the model has no density, as for deterministic codes.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples}: expected at least 1")
+        if type(self.module_.bottleneck).log_ratio is Bottleneck.log_ratio:
+            raise TypeError(
+                f"{type(self).__name__} has no density of codes to sample from; use VAE or another variational model, or "
+                "score_samples"
+            )
+        raw = self._read(X, reset=False, condition=condition)
+        device = resolve_device(self.device)
+        elements = DRAWN_ELEMENTS if device.type == "cpu" else 16 * DRAWN_ELEMENTS
+        pick = functools.partial(log_likelihood, n=n_samples, elements=elements)
+        with seeded(draw_seed(random_state), device):
+            return self._apply(raw, pick, support=True) - self._log_volume(raw)
+
+    def score_features(self, X: Any, *, condition: Any = None) -> NDArray[Any]:
+        """``log p(x_j | z)`` of each feature, in nats of the scaled data, 0 where a cell is missing.
+
+        Parameters
+        ----------
+        X : array, frame or tensor
+            Rows as in ``fit``.
+        condition : value, sequence, array, mapping or frame, optional
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        ndarray of shape (n, *row_shape)
+            Nats; columns that are the condition are no features. Of series ``(n, channels, steps)``.
+        """
+        check_is_fitted(self)
+        return self._score_features(self._read(X, reset=False, condition=condition))
+
+    def _score_features(self, raw: Raw) -> NDArray[Any]:
+        def score(module: AutoencoderModule, batch: Batch) -> Tensor:
+            return module.log_prob_elements(module.trace(batch, sample=False).raw, batch)
+
+        return self._apply(raw, score, support=True)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of :meth:`score_samples` over rows, in nats per row; ``y`` is their condition where it was so in ``fit``."""
+        check_is_fitted(self)
+        conditions = self.codec_.conditions
+        return float(np.mean(self.score_samples(X, condition=None if conditions is None or conditions.places else y)))
+
+    def sample(self, n: int = 1, *, condition: Any = None, noise: bool = False, random_state: Any = None) -> Any:
+        """Generate rows: draw codes from the prior and decode them.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        condition : value, sequence, array, mapping or frame, optional
+            For a model with a condition: one for all rows, or one for each. Without it conditions are drawn from those of
+            the rows of ``fit``, of which the model keeps up to 1000.
+        noise : bool
+            Whether to draw each row from the likelihood rather than return its mean.
+        random_state : int, RandomState or None
+            Seed.
+
+        Returns
+        -------
+        array, frame or tensor
+            ``n`` rows in the units and the kind of data of ``fit``, with the columns that are their condition.
+
+        Raises
+        ------
+        TypeError
+            When the model has no prior.
+        """
+        check_is_fitted(self)
+        if not self.module_.bottleneck.generative:
+            raise TypeError(
+                f"{type(self).__name__} has no prior to sample from; use VAE or another model listed as generative by "
+                "`diabolo models`"
+            )
+        if n < 1:
+            raise ValueError(f"n={n}: expected at least 1")
+        device = resolve_device(self.device)
+        with seeded(draw_seed(random_state), device):
+            Z = (
+                self.module_.bottleneck.prior(n)
+                .flatten(1)
+                .numpy()
+                .astype(np.float64 if self.codec_.wide else np.float32)
+            )
+            told = self._draw_condition(n) if condition is None else self._told(condition, n)
+            return self.codec_.decode(self._decode(Z, told, noise=noise), condition=told)
+
+    # plumbing ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return math.prod(self.module_.code_shape)
+
+    def _learn_condition(self, raw: Raw, y: Any) -> Raw:
+        """Give the rows of ``fit`` what the model is told beside each of them: nothing."""
+        return raw
+
+    def _told(self, condition: Any, n: int) -> NDArray[np.float64] | None:
+        """Return the codes of a user's condition for ``n`` rows; ``None`` for a model without one."""
+        conditions = self.codec_.conditions
+        if conditions is None and condition is not None:
+            raise TypeError(
+                f"{type(self).__name__} was fitted without a condition; leave condition= out, or use ConditionalVAE"
+            )
+        return None if conditions is None else conditions.read(condition, n)
+
+    def _draw_condition(self, n: int) -> NDArray[np.float64] | None:
+        conditions = self.codec_.conditions
+        return None if conditions is None else conditions.seen[torch.randint(len(conditions.seen), (n,)).numpy()]
+
+    def _read(self, X: Any, *, reset: bool, condition: Any = None) -> Raw:
+        """Read the user's rows, check them against what ``fit`` saw, and learn names and width when ``reset``.
+
+        ``condition`` is the ``y`` of ``fit`` when ``reset``.
+        """
+        raw = self._read_rows(X, reset=reset)
+        if reset:
+            return self._learn_condition(raw, condition)
+        if self.codec_.conditions is not None:
+            raw = self.codec_.conditions.attach(raw, condition)
+        else:
+            self._told(condition, len(raw.values))
+        return self.codec_.align(raw)
+
+    def _read_rows(self, X: Any, *, reset: bool) -> Raw:
+        kind = self.kind if reset or self.schema_.kind != "series" else "series"
+        raw = read(X, kind)
+        if raw is None:
+            raw = Raw(validate_data(self, X, reset=reset, ensure_all_finite=False), "vector", "numpy")
+            refuse_infinity(raw)
+            return raw
+        if raw.kind == "vector":
+            framed = raw.container in ("pandas", "polars", "pyarrow")
+            validate_data(self, X if framed else raw.values, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = int(np.prod(raw.values.shape[1:]))
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        return raw
+
+    def _chunks(self, raw: Raw, dtype: torch.dtype) -> Iterator[tuple[slice, Table]]:
+        rows = max(1, INFERENCE_ELEMENTS // max(1, self.schema_.size))
+        for start in range(0, len(raw.values), rows):
+            part = slice(start, start + rows)
+            yield part, self.codec_.encode(raw.take(part), dtype)
+
+    def _ready(self, dtype: torch.dtype) -> tuple[AutoencoderModule, torch.device]:
+        """Return the module in evaluation mode, on the device and in the precision asked for."""
+        device = resolve_device(self.device)
+        module = self.module_.to(device).eval()
+        if dtype == torch.float64:
+            module = copy.deepcopy(module).double()
+        return module, device
+
+    @staticmethod
+    def _dtype(values: NDArray[Any], device: torch.device) -> torch.dtype:
+        """Infer in the precision of the data, where the device has it."""
+        return torch.float64 if is_wide(values) and device.type != "mps" else torch.float32
+
+    def _apply(
+        self, raw: Raw, pick: Callable[[AutoencoderModule, Batch], Tensor], *, support: bool = False
+    ) -> NDArray[Any]:
+        """Run ``pick`` over batches of rows without gradients."""
+        dtype = self._dtype(raw.values, resolve_device(self.device))
+        module, device = self._ready(dtype)
+        out: NDArray[Any] | None = None
+        with torch.inference_mode():
+            for part, table in self._chunks(raw, dtype):
+                if support:
+                    check_support(module.likelihood, table, self.codec_, " in X")
+                result = pick(module, table.to(device).slice(0, len(table))).cpu().numpy()
+                if out is None:
+                    out = np.empty((len(raw.values), *result.shape[1:]), dtype=result.dtype)
+                out[part] = result
+        if out is None:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        return out
+
+    def _decode(
+        self, Z: NDArray[Any], condition: NDArray[np.float64] | None = None, *, noise: bool = False
+    ) -> NDArray[Any]:
+        dtype = self._dtype(Z, resolve_device(self.device))
+        module, device = self._ready(dtype)
+        rows = max(1, INFERENCE_ELEMENTS // max(1, self.schema_.size))
+        context = self.codec_.context(condition, dtype)
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(Z), rows):
+                z = torch.tensor(Z[start : start + rows], dtype=dtype, device=device).view(-1, *module.code_shape)
+                told = None if context is None else context[start : start + rows].to(device)
+                raw = module.decode(z, told)
+                parts.append((module.likelihood.sample(raw) if noise else module.likelihood.mean(raw)).cpu().numpy())
+        return np.concatenate(parts)
+
+    def _log_volume(self, raw: Raw) -> NDArray[np.float64]:
+        if not self.module_.likelihood.density:
+            return np.zeros(len(raw.values))
+        values = raw.values
+        mask = ~np.isnan(values) if values.dtype.kind == "f" and np.isnan(values).any() else None
+        return self.codec_.log_volume(mask, len(values))
+
+
+def check_support(likelihood: Likelihood, table: Table, codec: ArrayCodec, where: str = "") -> None:
+    """Raise where a value lies outside what the likelihood can explain, naming the column."""
+    inside = likelihood.supports(table.x)
+    if inside is None or bool(inside.all()):
+        return
+    row, *position = (int(i) for i in (~inside).nonzero()[0])
+    flat = int(np.ravel_multi_index(tuple(position), codec.schema.shape))
+    value = float(codec.scaling.inverse(table.x[row : row + 1].numpy())[(0, *position)])
+    raise ValueError(
+        f"{type(likelihood).__name__} needs {likelihood.support}; {codec.schema.feature(flat)} has {value:g}{where}. "
+        "Use likelihood='gaussian', or scale='minmax' to bring the data into [0, 1]."
+    )
