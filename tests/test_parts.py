@@ -548,8 +548,8 @@ def test_initial_weights_keep_the_scale_of_the_signal(activation):
     with seeded(0):
         encoder = MLP((256, 256, 256), activation).encoder(Schema("vector", (256,), 10), 256, spatial=False)
         out = encoder(torch.randn(512, 256))
-    # Neither vanishing nor exploding over three layers, which start at a quarter of full width. Saturating functions lose some more
-    # at each layer, sigmoids and softplus add a constant; a wrong fan would give a factor of 256^(3/2).
+    # Neither vanishing nor exploding over three layers, which start at a quarter of full width. Saturating functions lose some
+    # more at each layer, sigmoids and softplus add a constant; a wrong fan would give a factor of 256^(3/2).
     assert 0.02 < out.std().item() < 10
 
 

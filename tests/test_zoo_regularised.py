@@ -187,7 +187,7 @@ def test_the_estimate_has_the_norm_as_its_mean(probes):
 
 def test_auto_is_exact_for_few_outputs_and_random_for_many():
     x = rows(3, 5)
-    for n, exact in ((32, True), (33, False)):
+    for n, exact in ((8, True), (9, False)):
         with seeded(0):
             layer = nn.Linear(5, n).double()
             draws = [squared_jacobian_norm(layer, x) for _ in range(2)]

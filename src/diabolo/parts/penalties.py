@@ -16,7 +16,7 @@ from diabolo.records import Trace
 __all__ = ["KLSparsity", "L1Sparsity", "Penalty", "WeightL1"]
 __all__ += ["CodeJacobian", "CodeL2", "DecoderJacobian", "DecoderL2", "ReconstructionJacobian", "squared_jacobian_norm"]
 
-EXACT_OUTPUTS = 32  # up to this many outputs "auto" takes the norm of a Jacobian exactly
+EXACT_OUTPUTS = 8  # up to this many outputs "auto" takes the norm of a Jacobian exactly
 AUTO_PROBES = 4  # random directions that "auto" takes above
 
 
@@ -131,7 +131,7 @@ def squared_jacobian_norm(
     probes : int, "exact" or "auto"
         ``"exact"`` takes the gradient of every output, all in one pass over copies of the rows. A number takes that many random
         directions :math:`v` of signs: :math:`\|v^\top J\|^2` has the squared norm as its expectation (Hutchinson, 1990,
-        doi:10.1080/03610919008812866). ``"auto"`` is exact up to 32 outputs, and 4 directions above.
+        doi:10.1080/03610919008812866). ``"auto"`` is exact up to 8 outputs, and 4 directions above.
 
     Returns
     -------

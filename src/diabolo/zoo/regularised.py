@@ -88,7 +88,7 @@ class ContractiveAutoencoder(Penalised):
     probes: Annotated[
         int | Literal["auto", "exact"],
         Ge(1),
-        "random directions in which a step estimates the norm, without bias; 'exact' takes all; 'auto' is exact up to 32 "
+        "random directions in which a step estimates the norm, without bias; 'exact' takes all; 'auto' is exact up to 8 "
         "outputs of the map and 4 directions above",
     ] = "auto"
 
