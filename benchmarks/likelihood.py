@@ -54,7 +54,6 @@ def measure(name, epochs, draws):
         max_epochs=epochs,
         batch_size=100,
         learning_rate=3e-3,
-        kl_warmup=0.0,
         validation_fraction=0.0,
         random_state=0,
     ).fit(A)
