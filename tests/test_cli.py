@@ -22,6 +22,7 @@ from diabolo.checks import parameter_fields
 from diabolo.cli import main
 from diabolo.cli.catalog import cards, find_card
 from diabolo.cli.data import read_data
+from diabolo.cli.fit import _summary
 from diabolo.cli.flags import offered, parse
 from diabolo.cli.tables import read_csv
 from diabolo.declare import REGISTRY
@@ -663,3 +664,14 @@ def test_mnist(tmp_path, monkeypatch):
             datasets.load("mnist", path=tmp_path / name)
     with pytest.raises(FileNotFoundError):
         datasets.load("mnist", path=Path(tmp_path / "none.npz"))
+
+
+def test_a_start_that_no_epoch_bettered_has_no_figures(tmp_path, capsys):
+    model = diabolo.Autoencoder(2, hidden=(8,), max_epochs=3, random_state=0).fit(load_iris().data)
+    model.history_.best_epoch = 0
+    model.save(tmp_path / "model")
+    assert _summary(model) == "epoch 0 of 3: the start, which no epoch bettered"
+    assert main(["info", str(tmp_path / "model"), "--json"]) == 0
+    training = json.loads(capsys.readouterr().out)["training"]
+    assert training["best epoch"] == 0
+    assert "val_loss" not in training

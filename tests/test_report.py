@@ -583,3 +583,17 @@ def test_shares_and_ticks():
         assert 2 <= len(marks) <= 6
         assert low <= marks[0] + 1e-15
         assert marks[-1] <= high * (1 + 1e-9)
+
+
+def test_a_start_that_no_epoch_bettered_is_not_called_an_epoch():
+    X = load_iris().data
+    model = Autoencoder(2, hidden=(8,), max_epochs=3, random_state=0).fit(X)
+    model.history_.best_epoch = 0
+    page = build_report(model, X)
+    assert "no epoch was better than the start" in page
+    assert "best epoch, " not in page
+    assert "last epoch: " in page
+    model.history_.best_epoch = 2
+    page = build_report(model, X)
+    assert "no epoch was better than the start" not in page
+    assert "best epoch, 2" in page

@@ -142,6 +142,8 @@ def fit_model(estimator: Any, X: Any, y: Any = None) -> int:
 
 def _summary(autoencoder: Any) -> str:
     history = autoencoder.history_
-    best = history.rows[max(0, history.best_epoch - 1)]
+    if not history.best_epoch:
+        return f"epoch 0 of {len(history)}: the start, which no epoch bettered"
+    best = history.rows[history.best_epoch - 1]
     shown = [f"{name} {best[name]:.4g}" for name in ("val_loss", "val_mse", "loss", "mse") if name in best][:2]
     return f"epoch {history.best_epoch} of {len(history)}: {', '.join(shown)}"

@@ -84,7 +84,7 @@ def _model_facts(folder: Path) -> dict[str, Any]:
     if fitted is not model:
         facts |= {"contamination": fitted.contamination, "threshold": fitted.offset_}
     weights = sum(p.numel() for p in model.module_.parameters())
-    best = history.rows[max(0, history.best_epoch - 1)] if len(history) else {}
+    best = history.rows[history.best_epoch - 1] if history.best_epoch else {}  # of the start there are no figures
     return {
         **facts,
         "generative": bool(model.module_.bottleneck.generative),

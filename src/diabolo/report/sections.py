@@ -80,25 +80,28 @@ def training(facts: Facts) -> Section:
     terms = list(dict.fromkeys(k.removeprefix("val_") for k in keys))
     if "loss" in terms and "reconstruction" in terms and len([t for t in terms if t != "mse"]) == 2:
         terms.remove("reconstruction")  # the loss has this one term: the same curve twice
+    which = "best" if history.best_epoch else "last"
     charts = []
     for term in terms:
         lines = [Line("training", history[term], "train")] if term in keys else []
         if f"val_{term}" in keys:
             lines.append(Line("validation", history[f"val_{term}"], "valid"))
-        last = ", ".join(f"{line.name} {compact(line.values[history.best_epoch - 1])}" for line in lines)
+        at = history.best_epoch or len(history)  # the start, which may be the best, has no curve
+        last = ", ".join(f"{line.name} {compact(line.values[at - 1])}" for line in lines)
         title = "mean squared error" if term == "mse" else term
         charts.append(
             {
                 "title": title,
                 "unit": "in units of the data, squared" if term == "mse" else "nats per row",
-                "svg": line_chart(lines, f"{title} by epoch; in the best epoch {last}", best=history.best_epoch),
+                "svg": line_chart(lines, f"{title} by epoch; in the {which} epoch {last}", best=history.best_epoch),
                 "last": last,
             }
         )
     return {
         "charts": charts,
         "validated": any(k.startswith("val_") for k in keys),
-        "best_epoch": number(history.best_epoch),
+        "best_epoch": number(history.best_epoch) if history.best_epoch else "",
+        "which": which,
         "long": len(history) >= 30,
     }
 
