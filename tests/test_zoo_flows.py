@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp, multivariate_normal
-from torch import nn
 
-from diabolo import VAE, AutoencoderModule, FlowPosteriorVAE, FlowPriorVAE
+from diabolo import VAE, FlowPosteriorVAE, FlowPriorVAE
 from diabolo.checks import ParameterError
 from diabolo.objectives import log_likelihood
 from diabolo.parts.bottlenecks import Gaussian as GaussianCode
 from diabolo.parts.bottlenecks import gaussian_kl
-from diabolo.parts.likelihoods import Gaussian
-from diabolo.records import Batch, Schema
+from diabolo.records import Batch
 from diabolo.seeding import seeded
 from diabolo.zoo.flows import Flow, FlowPosterior, FlowPrior, sign_points
+from linear_models import bound, linear
 
 QUICK = {"hidden": (16,), "max_epochs": 3, "random_state": 0, "device": "cpu"}
 F64 = 1e-9  # relative error of some dozen float64 operations, with room
@@ -139,31 +138,9 @@ def test_the_mean_cost_of_draws_is_the_divergence(kind):
     assert abs(costs.mean().item() - exact) < 5 * costs.std().item() / math.sqrt(n)
 
 
-def linear(bottleneck, width, d):
-    """Return a linear model of 3 columns around a bottleneck, and 5 rows, in float64."""
-    with seeded(0):
-        module = AutoencoderModule(
-            Schema("vector", (3,), 5),
-            encoder=nn.Linear(3, width),
-            decoder=nn.Linear(d, 3),
-            bottleneck=bottleneck,
-            likelihood=Gaussian(),
-        ).double()
-        return module.eval(), Batch(torch.randn(5, 3, dtype=torch.float64))
-
-
-def bound(module, batch, n=4000):
-    """Return an estimate of the bound of each row, and its standard error."""
-    with seeded(1), torch.no_grad():
-        many = Batch(batch.x.repeat_interleave(n, 0))
-        trace = module.trace(many, sample=True)
-        draws = (module.log_prob(trace.raw, many) - sum(trace.code.costs.values())).view(-1, n)
-    return draws.mean(1).numpy(), draws.std(1).numpy() / math.sqrt(n)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bound_of_a_flow_posterior_is_below_the_exact_likelihood(kind):
-    module, batch = linear(FlowPosterior(2, bent(kind, 2, context=4, size=0.2), 4), 8, 2)
+    module, batch = linear(FlowPosterior(2, bent(kind, 2, context=4, size=0.2), 4))
     W, b = module.decoder.weight.detach().numpy(), module.decoder.bias.detach().numpy()
     exact = multivariate_normal(b, W @ W.T + np.eye(3)).logpdf(batch.x.numpy())
     estimate, error = bound(module, batch)
@@ -176,7 +153,7 @@ def test_the_bound_of_a_flow_posterior_is_below_the_exact_likelihood(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bound_under_a_flow_prior_is_below_the_exact_likelihood(kind):
     prior = FlowPrior(1, bent(kind, 1, seed=3))
-    module, batch = linear(prior, 2, 1)
+    module, batch = linear(prior)
     z = torch.linspace(-15, 15, 6001, dtype=torch.float64)[:, None]
     with torch.no_grad():
         joint = prior.log_prior(z) + torch.stack(

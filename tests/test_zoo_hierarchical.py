@@ -12,41 +12,18 @@ from sklearn.datasets import load_iris
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from diabolo import VAE, AutoencoderModule, CapacityVAE, LadderVAE, TwoStageVAE
+from diabolo import VAE, CapacityVAE, LadderVAE, TwoStageVAE
 from diabolo.checks import ParameterError
 from diabolo.objectives import elbo, log_likelihood
-from diabolo.parts.likelihoods import Gaussian
-from diabolo.records import Batch, Schema
 from diabolo.seeding import seeded
 from diabolo.zoo.capacity import annealed_capacity
 from diabolo.zoo.hierarchical import Ladder, merge
 from diabolo.zoo.two_stage import TwoStage
+from linear_models import bound, linear
 
 X = load_iris().data
 QUICK = {"hidden": (16,), "max_epochs": 3, "random_state": 0, "device": "cpu"}
 F64 = 1e-9  # relative error of some dozen float64 operations, with room
-
-
-def linear(bottleneck):
-    """Return a linear model of 3 columns around a bottleneck, and 5 rows, in float64."""
-    with seeded(0):
-        module = AutoencoderModule(
-            Schema("vector", (3,), 5),
-            encoder=nn.Linear(3, bottleneck.in_features),
-            decoder=nn.Linear(bottleneck.out_features, 3),
-            bottleneck=bottleneck,
-            likelihood=Gaussian(),
-        ).double()
-        return module.eval(), Batch(torch.randn(5, 3, dtype=torch.float64))
-
-
-def bound(module, batch, n=4000):
-    """Return an estimate of the bound of each row, and its standard error."""
-    with seeded(1), torch.no_grad():
-        many = Batch(batch.x.repeat_interleave(n, 0))
-        trace = module.trace(many, sample=True)
-        draws = (module.log_prob(trace.raw, many) - sum(trace.code.costs.values())).view(-1, n)
-    return draws.mean(1).numpy(), draws.std(1).numpy() / math.sqrt(n)
 
 
 def exact(module, batch, mean, covariance):

@@ -64,7 +64,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
 
     # what a model says ------------------------------------------------------------------------------------------------------
 
-    _module = AutoencoderModule  # not annotated, hence not a parameter
+    _module = AutoencoderModule  # not annotated, hence not parameters
+    _judge_penalties = False  # whether all of the model's penalties are part of what validation judges
 
     @abstractmethod
     def _bottleneck(self, schema: Schema) -> Bottleneck:
@@ -89,6 +90,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
     def _build(self, schema: Schema) -> AutoencoderModule:
         """Put the parts together, sized from the schema."""
         penalties = self._penalties(schema)
+        for penalty in penalties:
+            penalty.judged |= self._judge_penalties
         if self.weight_l1 > 0:
             penalties = (*penalties, WeightL1(self.weight_l1))
         return self._module.from_network(

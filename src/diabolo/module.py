@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diabolo.parts.bottlenecks import Bottleneck
 from diabolo.parts.corruptions import Corruption
 from diabolo.parts.likelihoods import Likelihood
-from diabolo.parts.networks.base import Network
+from diabolo.parts.networks.base import Network, run_encoder
 from diabolo.parts.penalties import Penalty
 from diabolo.principal import start_at_principal_components
 from diabolo.records import Batch, Code, Schema, Table, Trace
@@ -86,16 +86,8 @@ class AutoencoderModule(nn.Module):
         self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, *, sample: bool = False
     ) -> Code:
         """Return the code of rows ``(B, *shape)``; ``mask`` is 1 where a cell is observed."""
-        code: Code = self.bottleneck(self._encoded(x, context, mask), sample=sample)
+        code: Code = self.bottleneck(run_encoder(self.encoder, x, context, mask), sample=sample)
         return code
-
-    def _encoded(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Return what the encoder makes of rows ``(B, in, *grid)``."""
-        if getattr(self.encoder, "takes_mask", False):
-            h: Tensor = self.encoder(x, context, mask=mask)
-        else:
-            h = self.encoder(x) if context is None else self.encoder(x, context)
-        return h
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of the likelihood ``(B, P, *shape)`` for codes ``(B, D, *grid)``."""
@@ -147,7 +139,7 @@ class AutoencoderModule(nn.Module):
         training = self.training
         self.eval()
         some = table.slice(0, 2)
-        h = self._encoded(some.x, some.context, some.mask)
+        h = run_encoder(self.encoder, some.x, some.context, some.mask)
         if h.dim() < 2 or h.shape[1] != self.bottleneck.in_features:
             raise ValueError(
                 f"the encoder returns rows of shape {tuple(h.shape[1:])}; {type(self.bottleneck).__name__} of this size "
@@ -165,5 +157,5 @@ class AutoencoderModule(nn.Module):
         on_encoded: Callable[[Tensor], None] | None = getattr(self.bottleneck, "on_encoded", None)
         if on_encoded is not None:
             some = table.take(rows[:CODE_ROWS])
-            on_encoded(self._encoded(some.x, some.context, some.mask))
+            on_encoded(run_encoder(self.encoder, some.x, some.context, some.mask))
         self.train(training)

@@ -9,23 +9,22 @@ import torch
 from torch import Tensor
 
 from diabolo.module import AutoencoderModule
+from diabolo.parts.networks.base import run_encoder
 from diabolo.records import Batch, Code, Loss, Trace
 
-__all__ = ["Objective", "elbo", "iwae", "log_likelihood"]
+__all__ = ["Objective", "elbo", "iwae", "log_likelihood", "rising"]
 
 Objective = Callable[[AutoencoderModule, Batch, float], Loss]
 """``(module, batch, progress)`` -> loss; ``progress`` runs from 0 to 1 over training, for annealing."""
 
 
-def elbo(
-    module: AutoencoderModule, batch: Batch, progress: float, *, warmup: float = 0.0, judge_penalties: bool = False
-) -> Loss:
+def elbo(module: AutoencoderModule, batch: Batch, progress: float, *, warmup: float = 0.0) -> Loss:
     r"""Negative evidence lower bound, or for a deterministic code the plain reconstruction loss.
 
     .. math:: L = \frac1B \sum_b \Big[-\sum_j \log p(x_{bj} \mid z_b) + w \sum_k \text{cost}_k(b)\Big] + \text{penalties}
 
     in nats per row, with :math:`z_b` drawn once from the posterior. Most penalties are training's alone: outside training mode
-    the loss is the bound, and those of them that are always judged.
+    the loss is the bound, and those of them that are judged.
 
     Parameters
     ----------
@@ -37,18 +36,15 @@ def elbo(
         How far training has come, 0 to 1.
     warmup : float
         Share of training over which the weight ``w`` of the code's costs rises from 0 to 1.
-    judge_penalties : bool
-        Whether the model's own penalties also count outside training mode. They must where they are the only thing that
-        brings codes to the prior: judged by its reconstruction alone, such a model would keep weights that cannot generate.
     """
     trace = module.trace(batch, sample=True, corrupt=True, progress=progress)
     terms: dict[str, Tensor] = {"reconstruction": -module.log_prob(trace.raw, trace.batch).mean()}
     total = terms["reconstruction"]
-    weight = _rise(progress, warmup)
+    weight = rising(progress, warmup)
     for name, cost in trace.code.costs.items():
         terms[name] = cost.mean()
         total = total + weight * terms[name]
-    total = _add_penalties(module, trace, total, terms, every=module.training or judge_penalties)
+    total = _add_penalties(module, trace, total, terms)
     return Loss(total, terms)
 
 
@@ -88,7 +84,7 @@ def iwae(
     aux = {k: v.detach() for k, v in trace.code.aux.items()} if dreg else trace.code.aux
     log_prob = module.log_prob(trace.raw, copies).view(-1, n)  # (B, n)
     ratio = module.bottleneck.log_ratio(Code(z, {}, aux)).view(-1, n)  # (B, n)
-    log_weight = log_prob - _rise(progress, warmup) * ratio
+    log_weight = log_prob - rising(progress, warmup) * ratio
     bound = (log_weight.logsumexp(dim=1) - math.log(n)).mean()
     share = log_weight.detach().softmax(dim=1)  # (B, n), what each draw contributes
     terms = {"reconstruction": -log_prob.mean(), "kl": ratio.mean()}
@@ -105,7 +101,7 @@ def iwae(
         # A likelihood that follows the data must count each draw by its share, as the bound does.
         cells = share.reshape(-1, *[1] * (copies.x.dim() - 1)).expand_as(copies.x)
         module.likelihood.observe(trace.raw, copies.x, cells if copies.mask is None else cells * copies.mask)
-    total = _add_penalties(module, trace, total, terms, every=module.training)
+    total = _add_penalties(module, trace, total, terms)
     return Loss(total, terms)
 
 
@@ -130,7 +126,7 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
     """
     x = batch.x if batch.mask is None else batch.x * batch.mask
     batch = batch._replace(x=x)
-    h = module._encoded(x, batch.context, batch.mask)
+    h = run_encoder(module.encoder, x, batch.context, batch.mask)
     size = module.likelihood.params * x[0].numel()
     draws = min(n, max(1, elements // size))  # of a row at a time
     rows = max(1, elements // (size * draws))
@@ -154,17 +150,15 @@ def _repeat(t: Tensor, k: int) -> Tensor:
     return t.expand(k, *t.shape[1:]) if len(t) == 1 else t.repeat_interleave(k, dim=0)
 
 
-def _rise(progress: float, warmup: float) -> float:
-    """Return a weight that rises linearly from 0 to 1 over the first ``warmup`` of training."""
-    return min(1.0, progress / warmup) if warmup > 0 else 1.0
+def rising(progress: float, share: float) -> float:
+    """Return a weight that rises linearly from 0 to 1 over the first ``share`` of training."""
+    return min(1.0, progress / share) if share > 0 else 1.0
 
 
-def _add_penalties(
-    module: AutoencoderModule, trace: Trace, total: Tensor, terms: dict[str, Tensor], *, every: bool
-) -> Tensor:
-    """Add every penalty, or those that are always judged."""
+def _add_penalties(module: AutoencoderModule, trace: Trace, total: Tensor, terms: dict[str, Tensor]) -> Tensor:
+    """Add every penalty in training, and afterwards those that are judged."""
     for penalty in module.penalties:
-        if not (every or penalty.judged):
+        if not (module.training or penalty.judged):
             continue
         name, term = str(penalty.name), penalty(module, trace).mean()
         terms[name] = terms[name] + term if name in terms else term

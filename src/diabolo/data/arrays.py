@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diabolo.data.conditions import Conditions
 from diabolo.data.images import read_images, stack_images
-from diabolo.data.raw import Raw, is_wide, refuse_infinity
+from diabolo.data.raw import Raw, fill_masked, is_wide, refuse_infinity
 from diabolo.data.scaling import Scaling, choose_scale, fit_scaling
 from diabolo.data.series import is_ragged, read_series, write_series
 from diabolo.data.tables import is_frame, read_frame, write_frame
@@ -58,8 +58,7 @@ def _read_rows(X: Any) -> Raw | None:
     stack = stack_images(X)
     X = X if stack is None else stack
     masked = isinstance(X, np.ma.MaskedArray)
-    if masked:
-        X = np.ma.filled(X.astype(np.promote_types(X.dtype, np.float32)), np.nan)  # a masked cell is a missing cell
+    X = fill_masked(X)
     if isinstance(X, torch.Tensor):
         if X.is_complex():
             raise ValueError("Complex data not supported")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diabolo.data.raw import Raw
+from diabolo.data.raw import Raw, is_listed
 
 __all__ = ["read_images", "stack_images"]
 
@@ -20,8 +20,7 @@ def stack_images(X: Any) -> NDArray[Any] | None:
     ValueError
         When the images have different sizes.
     """
-    listed = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object)
-    if not listed or len(X) == 0 or not all(getattr(image, "ndim", 0) in (2, 3) for image in X):
+    if not is_listed(X) or len(X) == 0 or not all(getattr(image, "ndim", 0) in (2, 3) for image in X):
         return None
     first = tuple(X[0].shape)
     for i, image in enumerate(X):

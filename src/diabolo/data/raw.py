@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from diabolo.data.conditions import Conditions
 
-__all__ = ["Raw", "is_wide", "refuse_infinity"]
+__all__ = ["Raw", "fill_masked", "is_listed", "is_wide", "refuse_infinity"]
 
 
 class Raw(NamedTuple):
@@ -36,6 +36,18 @@ class Raw(NamedTuple):
             lengths=None if self.lengths is None else self.lengths[rows],
             condition=None if self.condition is None else self.condition[rows],
         )
+
+
+def is_listed(X: Any) -> bool:
+    """Tell whether ``X`` is a list, a tuple or an object array: one item for each row."""
+    return isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object)
+
+
+def fill_masked(X: Any) -> Any:
+    """Return a masked array with NaN in its masked cells, which are missing cells, and anything else as it is."""
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    return np.ma.filled(X.astype(np.promote_types(X.dtype, np.float32)), np.nan)
 
 
 def is_wide(values: NDArray[Any]) -> bool:

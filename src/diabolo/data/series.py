@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diabolo.data.raw import Raw
+from diabolo.data.raw import Raw, fill_masked, is_listed
 
 __all__ = ["is_ragged", "read_series", "write_series"]
 
@@ -19,7 +19,7 @@ EXPECTED = (
 
 def is_ragged(X: Any) -> bool:
     """Tell whether ``X`` is a list or an object array of arrays that can only be series: they differ in length alone."""
-    if not _is_listed(X) or not all(getattr(item, "ndim", 0) in (1, 2) for item in X):
+    if not is_listed(X) or not all(getattr(item, "ndim", 0) in (1, 2) for item in X):
         return False
     return len({item.shape[0] for item in X}) > 1 and len({tuple(item.shape[1:]) for item in X}) == 1
 
@@ -37,7 +37,7 @@ def read_series(X: Any) -> Raw:
     ValueError
         When ``X`` holds no series of numbers, a series without a step, or series that differ in their channels.
     """
-    if _is_listed(X):
+    if is_listed(X):
         return _read_list(X)
     is_torch = isinstance(X, torch.Tensor)
     if not is_torch and not isinstance(X, np.ndarray):
@@ -83,10 +83,6 @@ def write_series(values: NDArray[Any], container: str, like: Raw | None, drop_ch
     return boxed
 
 
-def _is_listed(X: Any) -> bool:
-    return isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object)
-
-
 def _read_list(X: Any) -> Raw:
     if len(X) == 0:
         raise ValueError(
@@ -121,8 +117,8 @@ def _numbers(item: Any, name: str) -> NDArray[Any]:
     if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
         values: NDArray[Any] = (item.float() if item.dtype == torch.bfloat16 else item).numpy()
-    elif isinstance(item, np.ma.MaskedArray):  # a masked cell is a missing cell
-        values = np.ma.filled(item.astype(np.promote_types(item.dtype, np.float32)), np.nan)
+    elif isinstance(item, np.ma.MaskedArray):
+        values = fill_masked(item)
     else:
         try:
             values = np.asarray(item)

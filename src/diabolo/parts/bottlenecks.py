@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from diabolo.records import Code
 
-__all__ = ["Bottleneck", "Gaussian", "Identity", "NormalPrior", "gaussian_kl", "gaussian_log_prob"]
+__all__ = ["Bottleneck", "Gaussian", "Identity", "NormalPrior", "draw_gaussian", "gaussian_entropy", "gaussian_kl"]
+__all__ += ["gaussian_log_prob", "split_gaussian"]
 
 
 class Bottleneck(nn.Module, ABC):
@@ -100,6 +101,22 @@ class NormalPrior(Identity):
         return torch.randn(n, self.out_features)
 
 
+def split_gaussian(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and log-variance, the halves of ``h`` along dimension 1."""
+    mu, logvar = h.chunk(2, dim=1)
+    return mu, logvar.clamp(-20.0, 10.0)  # exp of these is finite in float32, and no sane posterior lies outside
+
+
+def draw_gaussian(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Draw from N(mu, exp(logvar)), with gradients to both."""
+    return mu + torch.randn_like(mu) * (0.5 * logvar).exp()
+
+
+def gaussian_entropy(logvar: Tensor) -> Tensor:
+    """Entropy of N(mu, exp(logvar)), element by element, in nats."""
+    return 0.5 * (logvar + math.log(2 * math.pi) + 1)
+
+
 def gaussian_log_prob(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     """Log-density of N(mu, exp(logvar)) at ``z``, element by element, in nats."""
     return -0.5 * ((z - mu).square() * (-logvar).exp() + logvar + math.log(2 * math.pi))
@@ -149,9 +166,8 @@ class Gaussian(Bottleneck):
 
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Split ``h`` into mean and log-variance; draw ``z`` or return the mean."""
-        mu, logvar = h.chunk(2, dim=1)
-        logvar = logvar.clamp(-20.0, 10.0)  # exp of these is finite in float32, and no sane posterior lies outside
-        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if sample else mu
+        mu, logvar = split_gaussian(h)
+        z = draw_gaussian(mu, logvar) if sample else mu
         kl = gaussian_kl(mu, logvar)  # (B, D, *grid)
         if self.free_bits > 0 and self.training:
             kl = torch.where(kl.mean(dim=0, keepdim=True) < self.free_bits, self.free_bits, kl)

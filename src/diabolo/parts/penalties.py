@@ -30,8 +30,8 @@ class Penalty(nn.Module, ABC):
     weight : float
         What it is multiplied by.
     judged : bool
-        Whether it also counts outside training mode, whatever the objective says, because without it the best epoch would be
-        one that it has hardly acted on.
+        Whether it also counts outside training mode, because without it the best epoch would be one that it has hardly acted
+        on. A model may ask this of all its penalties.
     """
 
     name: str

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from diabolo.checks import Ge, Gt, Le
 from diabolo.declare import register, spec
 from diabolo.module import AutoencoderModule
-from diabolo.objectives import Objective, elbo
+from diabolo.objectives import Objective, elbo, rising
 from diabolo.records import Batch, Loss
 from diabolo.zoo.variational import VariationalCode
 
@@ -38,8 +38,7 @@ def annealed_capacity(
     loss = elbo(module, batch, progress)
     kl = loss.terms["kl"]
     full = 2.5 * module.bottleneck.out_features if capacity is None else capacity
-    now = full * (min(1.0, progress / rise) if rise > 0 else 1.0)
-    distance = gamma * (kl - now).abs()
+    distance = gamma * (kl - full * rising(progress, rise)).abs()
     return Loss(loss.total - kl + distance, loss.terms | {"distance": distance})
 
 

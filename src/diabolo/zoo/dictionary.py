@@ -20,7 +20,7 @@ from diabolo.declare import spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.parts.likelihoods import Likelihood
-from diabolo.parts.networks.base import Network
+from diabolo.parts.networks.base import Network, run_encoder
 from diabolo.parts.networks.mlp import FullyConnected
 from diabolo.parts.penalties import Penalty
 from diabolo.records import Batch, Schema, Trace
@@ -115,26 +115,18 @@ class DictionaryEncoder(nn.Module):
         super().__init__()
         self.body, self.tied, self.centred = body, (dictionary, likelihood), is_row(likelihood)
         self.refinement = refinement
-        self.body_takes_mask: bool = getattr(body, "takes_mask", False)
-        self.takes_mask = self.body_takes_mask or refinement is not None
+        self.takes_mask: bool = getattr(body, "takes_mask", False) or refinement is not None
 
     def forward(self, x: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         """Map ``(B, *shape)`` and ``(B, C)`` to ``(B, units)``."""
         dictionary, likelihood = self.tied
-        h = self._look(x - dictionary.bias.view(x.shape[1:]) if self.centred else x, context, mask)
+        h = run_encoder(self.body, x - dictionary.bias.view(x.shape[1:]) if self.centred else x, context, mask)
         if self.refinement is not None:
             for _ in range(self.refinement.rounds):
                 z = keep_largest(h, self.refinement.k, rectify=self.refinement.rectify)
                 left = x - likelihood.mean(dictionary(z).view(len(x), likelihood.params, *x.shape[1:]))
-                h = z + self._look(left if mask is None else left * mask, context, mask)
+                h = z + run_encoder(self.body, left if mask is None else left * mask, context, mask)
         return h
-
-    def _look(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
-        if self.body_takes_mask:
-            out: Tensor = self.body(x, context, mask=mask)
-        else:
-            out = self.body(x) if context is None else self.body(x, context)
-        return out
 
 
 class DictionaryNetwork:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diabolo.checks import Ge
 from diabolo.declare import register, spec
-from diabolo.parts.bottlenecks import Bottleneck, gaussian_log_prob
+from diabolo.parts.bottlenecks import Bottleneck, draw_gaussian, gaussian_entropy, gaussian_log_prob, split_gaussian
 from diabolo.records import Code, Schema
 from diabolo.zoo.variational import VariationalCode
 
@@ -102,7 +102,7 @@ class FlowCode(Bottleneck, ABC):
         """Return mean ``(B, D)``, log-variance ``(B, D)`` and the rest of the encoder's output."""
         h = h.to(torch.promote_types(h.dtype, torch.float32))
         d = self.out_features
-        return h[:, :d], h[:, d : 2 * d].clamp(-20.0, 10.0), h[:, 2 * d :]
+        return *split_gaussian(h[:, : 2 * d]), h[:, 2 * d :]
 
 
 class FlowPrior(FlowCode):
@@ -138,9 +138,9 @@ class FlowPrior(FlowCode):
         mean, logvar, _ = self.split(h)
         aux = {"posterior_mean": mean, "posterior_logvar": logvar}
         if sample:
-            code = Code(mean + torch.randn_like(mean) * (0.5 * logvar).exp(), {}, aux)
+            code = Code(draw_gaussian(mean, logvar), {}, aux)
             return code._replace(costs={"kl": self.log_ratio(code)})
-        entropy = 0.5 * (logvar + math.log(2 * math.pi) + 1).sum(1)
+        entropy = gaussian_entropy(logvar).sum(1)
         return Code(mean, {"kl": -entropy - self.log_prior(sign_points(mean, logvar)).mean(0)}, aux)
 
     def log_ratio(self, code: Code) -> Tensor:
@@ -186,7 +186,6 @@ class FlowPosterior(FlowCode):
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Split ``h`` into mean, log-variance and context; draw ``z`` or return its centre."""
         mean, logvar, context = self.split(h)
-        entropy = 0.5 * (logvar + math.log(2 * math.pi) + 1).sum(1)
         if sample:
             noise = torch.randn_like(mean)
             z, log_volume = self.flow(mean + noise * (0.5 * logvar).exp(), context)
@@ -195,7 +194,7 @@ class FlowPosterior(FlowCode):
             return code._replace(costs={"kl": self.log_ratio(code)})
         z, _ = self.flow(mean, context)
         points, log_volume = self.flow(sign_points(mean, logvar), context)  # (P, B, D)
-        cost = -entropy - (log_volume + normal_log_prob(points)).mean(0)
+        cost = -gaussian_entropy(logvar).sum(1) - (log_volume + normal_log_prob(points)).mean(0)
         aux = {"posterior_mean": points.mean(0), "posterior_variance": points.var(0, correction=0)}
         return Code(z, {"kl": cost}, aux)
 

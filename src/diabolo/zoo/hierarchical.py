@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diabolo.checks import Ge
 from diabolo.declare import register, spec
-from diabolo.parts.bottlenecks import Bottleneck, gaussian_kl, gaussian_log_prob
+from diabolo.parts.bottlenecks import Bottleneck, draw_gaussian, gaussian_kl, gaussian_log_prob, split_gaussian
 from diabolo.records import Code, Schema
 from diabolo.zoo.variational import VariationalCode
 
@@ -92,7 +92,7 @@ class Ladder(Bottleneck):
         for up, read in zip(self.up, self.read, strict=True):
             d = up(d)
             out.append(read(d))
-        return [_split(o) for o in out]
+        return [split_gaussian(o) for o in out]
 
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Go up and down; draw codes or take their centres."""
@@ -103,7 +103,7 @@ class Ladder(Bottleneck):
         aux: dict[str, Tensor] = {}
         for layer in reversed(range(len(self.widths))):
             mu, logvar = merge(*found[layer], *prior)
-            z = mu + torch.randn_like(mu) * (0.5 * logvar).exp() if sample else mu
+            z = draw_gaussian(mu, logvar) if sample else mu
             kl = gaussian_kl(mu, logvar, *prior)
             costs[f"kl_{layer + 1}"] = kl.sum(1)
             aux |= {
@@ -113,7 +113,7 @@ class Ladder(Bottleneck):
                 f"units_{layer + 1}": kl,
             }
             if layer > 0:
-                prior = _split(self.down[layer - 1](z))
+                prior = split_gaussian(self.down[layer - 1](z))
         return Code(z, dict(reversed(costs.items())), aux)
 
     def moments(self, code: Code) -> tuple[Tensor, ...]:
@@ -130,7 +130,7 @@ class Ladder(Bottleneck):
             posterior = gaussian_log_prob(z, code.aux[f"mean_{layer + 1}"], code.aux[f"logvar_{layer + 1}"])
             total = total + (posterior - gaussian_log_prob(z, *prior)).sum(1)
             if layer > 0:
-                prior = _split(self.down[layer - 1](z))
+                prior = split_gaussian(self.down[layer - 1](z))
         return total
 
     @torch.no_grad()
@@ -139,14 +139,9 @@ class Ladder(Bottleneck):
         like = next(self.parameters())
         z = torch.randn(n, self.widths[-1]).to(like)
         for down in reversed(self.down):
-            mu, logvar = _split(down(z))
+            mu, logvar = split_gaussian(down(z))
             z = mu + torch.randn(mu.shape).to(like) * (0.5 * logvar).exp()
         return z.cpu()
-
-
-def _split(h: Tensor) -> tuple[Tensor, Tensor]:
-    mean, logvar = h.chunk(2, dim=1)
-    return mean, logvar.clamp(-20.0, 10.0)
 
 
 @register

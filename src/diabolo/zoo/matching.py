@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC
 from typing import Annotated, Any, Literal
 
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 from diabolo.checks import Ge, Le
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
-from diabolo.objectives import Objective, elbo
 from diabolo.parts.bottlenecks import Bottleneck, Gaussian, NormalPrior, gaussian_log_prob
 from diabolo.parts.penalties import Penalty
 from diabolo.records import Schema, Trace
@@ -118,27 +116,18 @@ class WAE(BaseAutoencoder):
         Literal["imq", "rbf"], "similarity of two codes: inverse multiquadratics of seven scales, or a Gaussian"
     ] = "imq"
 
+    _judge_penalties = True  # by reconstruction alone, the weights kept could not generate
+
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         return NormalPrior(self._code_width(schema))
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
         return (Discrepancy(self.mmd_weight, self.kernel),)
 
-    def _objective(self) -> Objective:
-        return functools.partial(elbo, judge_penalties=True)
-
-
-@spec
-class BatchJudged(VariationalCode, ABC):
-    """A Gaussian code whose penalties are part of what validation judges."""
-
-    def _objective(self) -> Objective:
-        return functools.partial(elbo, warmup=self._warmup(), judge_penalties=True)
-
 
 @register
 @spec
-class InfoVAE(BatchJudged):
+class InfoVAE(VariationalCode):
     r"""A VAE that keeps more of the row in its code: less KL for each row, a match of all codes with the prior instead.
 
     .. math:: L = \frac1B \sum_b \Big[ -\log p(x_b \mid z_b) + (1 - \alpha)\,
@@ -170,6 +159,8 @@ class InfoVAE(BatchJudged):
     kernel: Annotated[
         Literal["imq", "rbf"], "similarity of two codes: inverse multiquadratics of seven scales, or a Gaussian"
     ] = "rbf"
+
+    _judge_penalties = True
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         return Gaussian(self._code_width(schema), beta=1 - self.alpha)
@@ -249,7 +240,7 @@ class DecomposedKL(Penalty):
 
 @register
 @spec
-class BetaTCVAE(BatchJudged):
+class BetaTCVAE(VariationalCode):
     r"""A VAE that presses on the dependence between units of the code, and on nothing else.
 
     .. math:: L = -\frac1B \sum_b \log p(x_b \mid z_b) + \alpha I(x; z)
@@ -277,6 +268,8 @@ class BetaTCVAE(BatchJudged):
     tc_weight: Annotated[float, Ge(0), "beta, the weight of the dependence between units; 1 is a VAE"] = 6.0
     mi_weight: Annotated[float, Ge(0), "alpha, the weight of the information about the row; 1 is a VAE"] = 1.0
     dimension_weight: Annotated[float, Ge(0), "gamma, the weight of the KL of the single units; 1 is a VAE"] = 1.0
+
+    _judge_penalties = True
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
         weights = {"mi": self.mi_weight, "tc": self.tc_weight, "dimension_kl": self.dimension_weight}
@@ -316,7 +309,7 @@ class CovarianceMatch(Penalty):
 
 @register
 @spec
-class DIPVAE(BatchJudged):
+class DIPVAE(VariationalCode):
     r"""A VAE that brings the covariance of its codes to the identity, so that units are uncorrelated.
 
     .. math:: L = L_\mathrm{VAE} + \lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - 1)^2
@@ -347,6 +340,8 @@ class DIPVAE(BatchJudged):
         "weight of the squared distances of variances from 1, in nats per row; 'auto' is ten times off_diagonal_weight for "
         "variant='i', and the same for variant='ii'",
     ] = "auto"
+
+    _judge_penalties = True
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
         diagonal = self.off_diagonal_weight * (10 if self.variant == "i" else 1)
@@ -487,11 +482,10 @@ class AdversarialAutoencoder(BaseAutoencoder):
     adversary_weight: Annotated[float, Ge(0), "weight of the second network's opinion, in nats per row"] = 1.0
     critic_hidden: Annotated[tuple[int, ...], Ge(1), "widths of the hidden layers of the second network"] = (128, 128)
 
+    _judge_penalties = True  # as for WAE
+
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         return NormalPrior(self._code_width(schema))
 
     def _penalties(self, schema: Schema) -> tuple[Penalty, ...]:
         return (PriorAdversary(self.adversary_weight, self._code_width(schema), tuple(self.critic_hidden)),)
-
-    def _objective(self) -> Objective:
-        return functools.partial(elbo, judge_penalties=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from abc import ABC
 from typing import Annotated, Literal
 
 import torch
@@ -13,7 +11,6 @@ from torch.nn import functional as F
 from diabolo.checks import Ge, Gt, Lt, ParameterError
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
-from diabolo.objectives import Objective, elbo
 from diabolo.parts.bottlenecks import Bottleneck, Identity
 from diabolo.parts.likelihoods import Likelihood, StudentT
 from diabolo.parts.networks.base import ACTIVATIONS, Network
@@ -32,23 +29,9 @@ from diabolo.records import Code, Schema
 __all__ = ["ContractiveAutoencoder", "OrderedAutoencoder", "RegularizedAutoencoder", "RobustAutoencoder"]
 
 
-@spec
-class Penalised(BaseAutoencoder, ABC):
-    """A plain code whose penalties are part of what validation judges.
-
-    Judged by reconstruction alone, the weights kept would be those that the penalties have changed least: often the start.
-    """
-
-    def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return Identity(self._code_width(schema))
-
-    def _objective(self) -> Objective:
-        return functools.partial(elbo, judge_penalties=True)
-
-
 @register
 @spec
-class ContractiveAutoencoder(Penalised):
+class ContractiveAutoencoder(BaseAutoencoder):
     r"""A code that hardly moves when the row moves a little, except along the directions in which the data vary.
 
     .. math:: L = \frac1B \sum_b \Big[ -\log p(x_b \mid z_b)
@@ -96,6 +79,8 @@ class ContractiveAutoencoder(Penalised):
         Literal["identity", "sigmoid", "tanh"],
         "function of the code: 'sigmoid' with hidden=() is the paper's single layer, whose saturated units do not move",
     ] = "identity"
+
+    _judge_penalties = True  # by reconstruction alone, the weights kept would be those that they have changed least
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         plain = self.code_activation == "identity"
@@ -181,7 +166,7 @@ class SpectralDecoder:
 
 @register
 @spec
-class RegularizedAutoencoder(Penalised):
+class RegularizedAutoencoder(BaseAutoencoder):
     r"""A smooth deterministic relative of the VAE: a small code, and a decoder that is kept smooth in place of noise.
 
     .. math:: L = \frac1B \sum_b \Big[ -\log p(x_b \mid z_b) + \frac{\beta}{2} \|z_b\|^2 \Big] + \lambda R(\text{decoder})
@@ -215,6 +200,11 @@ class RegularizedAutoencoder(Penalised):
     decoder_weight: Annotated[
         float, Ge(0), "weight of the decoder's penalty for 'l2' and 'gp' in the loss, in nats per row"
     ] = 0.01
+
+    _judge_penalties = True  # as for ContractiveAutoencoder
+
+    def _bottleneck(self, schema: Schema) -> Bottleneck:
+        return Identity(self._code_width(schema))
 
     def _network(self, schema: Schema) -> Network:
         if self.decoder_penalty != "sn":

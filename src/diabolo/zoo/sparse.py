@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,6 @@ from torch.nn import functional as F
 from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
-from diabolo.objectives import Objective, elbo
 from diabolo.parts.bottlenecks import Bottleneck, Identity
 from diabolo.parts.penalties import KLSparsity, L1Sparsity, Penalty
 from diabolo.records import Batch, Code, Schema, Trace
@@ -60,6 +58,8 @@ class SparseAutoencoder(BaseAutoencoder):
     sparsity_weight: Annotated[float, Ge(0), "weight of the penalty in the loss, in nats per row"] = 0.1
     rate: Annotated[float, Gt(0), Lt(1), "mean activation that sparsity='kl' aims at"] = 0.05
 
+    _judge_penalties = True
+
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         return Identity(self._code_width(schema), nn.ReLU() if self.sparsity == "l1" else nn.Sigmoid())
 
@@ -67,9 +67,6 @@ class SparseAutoencoder(BaseAutoencoder):
         if self.sparsity == "l1":
             return (L1Sparsity(self.sparsity_weight),)
         return (KLSparsity(self.sparsity_weight, self.rate),)
-
-    def _objective(self) -> Objective:
-        return functools.partial(elbo, judge_penalties=True)
 
 
 # a number of active units -------------------------------------------------------------------------------------------------------

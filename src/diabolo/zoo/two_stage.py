@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from diabolo.checks import Ge
 from diabolo.declare import register, spec
 from diabolo.module import AutoencoderModule
-from diabolo.parts.bottlenecks import Bottleneck, Gaussian, gaussian_log_prob
+from diabolo.parts.bottlenecks import Bottleneck, Gaussian, gaussian_entropy, gaussian_log_prob
 from diabolo.parts.likelihoods import LearnedGaussian
 from diabolo.parts.networks.mlp import MLP
 from diabolo.records import Batch, Code, Schema, Table
@@ -57,6 +56,7 @@ class TwoStage(Bottleneck):
     def __init__(self, latent_dim: int, hidden: tuple[int, ...]):
         super().__init__()
         self.in_features, self.out_features = 2 * latent_dim, latent_dim
+        self.first = Gaussian(latent_dim)
         self.schema = Schema("vector", (latent_dim,), 0)
         self.second = AutoencoderModule.from_network(
             MLP(hidden, shortcut=True), self.schema, bottleneck=Gaussian(latent_dim), likelihood=CodeNoise((1,))
@@ -64,25 +64,22 @@ class TwoStage(Bottleneck):
 
     def on_encoded(self, h: Tensor) -> None:
         """Start the second stage at the principal components of codes."""
-        mu, logvar = h.chunk(2, dim=1)
-        codes = mu + torch.randn_like(mu) * (0.5 * logvar.clamp(-20.0, 10.0)).exp()
+        codes = self.first(h, sample=True).z
         self.second.start(Table(self.schema, codes), torch.arange(len(codes)))
 
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Split ``h`` into mean and log-variance; draw ``z`` or return the mean."""
-        mu, logvar = h.chunk(2, dim=1)
-        logvar = logvar.clamp(-20.0, 10.0)
-        aux = {"mu": mu, "logvar": logvar}
+        first: Code = self.first(h, sample=sample)
         if self.training:
-            first: Code = Gaussian(self.out_features)(h, sample=sample)
             return first._replace(costs=first.costs | {"second_stage": self.second_stage(first.z.detach(), sample)})
+        mu, logvar = first.aux["mu"], first.aux["logvar"]
         if sample:
-            z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
-            return Code(z, {"kl": gaussian_log_prob(z, mu, logvar).sum(1) + self.second_stage(z, True)}, aux)
-        entropy = 0.5 * (logvar + math.log(2 * math.pi) + 1).sum(1)
-        points = sign_points(mu, logvar)  # (P, B, D)
-        costs = self.second_stage(points.flatten(0, 1), False).view(len(points), -1)
-        return Code(mu, {"kl": costs.mean(0) - entropy}, aux)
+            kl = gaussian_log_prob(first.z, mu, logvar).sum(1) + self.second_stage(first.z, True)
+        else:
+            points = sign_points(mu, logvar)  # (P, B, D)
+            costs = self.second_stage(points.flatten(0, 1), False).view(len(points), -1)
+            kl = costs.mean(0) - gaussian_entropy(logvar).sum(1)
+        return first._replace(costs={"kl": kl})
 
     def second_stage(self, z: Tensor, sample: bool) -> Tensor:
         """Return the negative bound of the second stage for codes ``(B, D)``, ``(B,)``."""
@@ -105,7 +102,7 @@ class TwoStage(Bottleneck):
 
     def moments(self, code: Code) -> tuple[Tensor, ...] | None:
         """Return mean, variance and KL divergence from N(0, I) of each unit."""
-        return Gaussian(self.out_features).moments(code)
+        return self.first.moments(code)
 
     @torch.no_grad()
     def prior(self, n: int) -> Tensor:

@@ -18,7 +18,14 @@ from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import Objective, iwae
-from diabolo.parts.bottlenecks import Bottleneck, Gaussian, gaussian_kl, gaussian_log_prob
+from diabolo.parts.bottlenecks import (
+    Bottleneck,
+    Gaussian,
+    draw_gaussian,
+    gaussian_kl,
+    gaussian_log_prob,
+    split_gaussian,
+)
 from diabolo.records import Batch, Code, Schema, Table
 from diabolo.zoo.activity import (
     ENOUGH_ROWS,
@@ -219,12 +226,12 @@ class GaussianMixture(Bottleneck, ABC):
 
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Split ``h`` into mean and log-variance; draw ``z`` or return the mean."""
-        mean, logvar = _split(h)
+        mean, logvar = split_gaussian(h)
         # not called mu and logvar, because their divergence from N(0, I) is not what this code costs
         aux = {"posterior_mean": mean, "posterior_logvar": logvar}
         if not sample:
             return Code(mean, {"kl": self.bound(mean, logvar)}, aux)
-        code = Code(mean + torch.randn_like(mean) * (0.5 * logvar).exp(), {}, aux)
+        code = Code(draw_gaussian(mean, logvar), {}, aux)
         return code._replace(costs={"kl": self.log_ratio(code)})
 
     def moments(self, code: Code) -> tuple[Tensor, ...]:
@@ -313,15 +320,9 @@ class VampMixture(GaussianMixture):
     def components(self) -> tuple[Tensor, Tensor, Tensor]:
         """Encode the pseudo-inputs."""
         (encoder,) = self._encoder
-        means, logvars = _split(encoder(self.inputs))
+        means, logvars = split_gaussian(encoder(self.inputs))
         n = len(self.inputs)
         return means, logvars, means.new_full((n,), -math.log(n))
-
-
-def _split(h: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and log-variance ``(B, D)``, the latter within what a float32 can hold."""
-    mean, logvar = h.chunk(2, dim=1)
-    return mean, logvar.clamp(-20.0, 10.0)
 
 
 @register

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diabolo.parts.networks.base import ACTIVATIONS, Patches, by_rows, fourier_features
+from diabolo.parts.networks.base import ACTIVATIONS, Patches, by_rows, fourier_features, join_context
 from diabolo.records import Schema
 
 __all__ = ["Attention"]
@@ -119,7 +119,7 @@ class AttentionEncoder(nn.Module):
             there = cells.amax(dim=2) > 0  # (B, tokens), where something is observed
             there = there | ~there.any(dim=1, keepdim=True)  # a row of which nothing is known is a row of zeros
         tokens = torch.cat([self.patches.cut(x), 1 - cells], dim=2)
-        h = self.first(_join(tokens, context)) + self.place(self.places.to(x.dtype))
+        h = self.first(join_context(tokens, context)) + self.place(self.places.to(x.dtype))
         for block in self.blocks:
             h = block(h, there)  # (B, tokens, width)
         h = self.norm(h)
@@ -156,7 +156,7 @@ class AttentionDecoder(nn.Module):
 
     def _decode(self, z: Tensor, context: Tensor | None) -> Tensor:
         tokens = z.flatten(2).transpose(1, 2) if z.dim() > 2 else z[:, None].expand(-1, len(self.places), -1)
-        h = self.first(_join(tokens, context)) + self.place(self.places.to(z.dtype))  # (B, tokens, width)
+        h = self.first(join_context(tokens, context)) + self.place(self.places.to(z.dtype))  # (B, tokens, width)
         for block in self.blocks:
             h = block(h, None)
         return self.patches.join(self.head(self.norm(h))).reshape(-1, *self.shape)
@@ -166,8 +166,3 @@ def _rows(places: Tensor, norm: nn.LayerNorm) -> int:
     """Return how many rows to take at a time without gradients."""
     tokens, width = len(places), norm.normalized_shape[0]
     return max(1, INFERENCE_NUMBERS // (tokens * (4 * width + HEADS * tokens)))
-
-
-def _join(tokens: Tensor, context: Tensor | None) -> Tensor:
-    """Append the context to each token ``(B, tokens, numbers)``."""
-    return tokens if context is None else torch.cat([tokens, context[:, None].expand(-1, tokens.shape[1], -1)], dim=2)

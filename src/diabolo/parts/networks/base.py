@@ -46,6 +46,20 @@ class Network(Protocol):
         ...
 
 
+def run_encoder(encoder: nn.Module, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Call an encoder with what it takes of row, context and mask."""
+    if getattr(encoder, "takes_mask", False):
+        h: Tensor = encoder(x, context, mask=mask)
+    else:
+        h = encoder(x) if context is None else encoder(x, context)
+    return h
+
+
+def join_context(tokens: Tensor, context: Tensor | None) -> Tensor:
+    """Append the context to each of ``(B, tokens, numbers)``."""
+    return tokens if context is None else torch.cat([tokens, context[:, None].expand(-1, tokens.shape[1], -1)], dim=2)
+
+
 class Patches:
     """How rows ``(channels, *lengths)`` are cut into tokens.
 

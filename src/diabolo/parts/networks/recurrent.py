@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from diabolo.parts.networks.base import Patches, by_rows, fourier_features
+from diabolo.parts.networks.base import Patches, by_rows, fourier_features, join_context
 from diabolo.records import Schema
 
 __all__ = ["Recurrent"]
@@ -111,7 +111,7 @@ class RecurrentEncoder(nn.Module):
         step = torch.arange(seen.shape[1], device=x.device)
         last = (seen.amax(dim=2) * step).amax(dim=1, keepdim=True).long()  # (B, 1), the last step with an observed cell
         mirror = torch.where(step <= last, last - step, step)  # (B, steps), each series the other way round
-        h = _join(torch.cat([cells, 1 - seen], dim=2), context)  # (B, steps, inp)
+        h = join_context(torch.cat([cells, 1 - seen], dim=2), context)  # (B, steps, inp)
         for onward, backward in zip(self.onward, self.backward, strict=True):
             there = onward(h)
             back = backward(_take(h, mirror))  # its step 0 is the end of the series
@@ -143,7 +143,7 @@ class RecurrentDecoder(nn.Module):
 
     def _decode(self, z: Tensor, context: Tensor | None) -> Tensor:
         code = z.flatten(1)[:, None].expand(-1, len(self.times), -1)
-        h = _join(torch.cat([code, self.times.to(z.dtype).expand(len(z), -1, -1)], dim=2), context)
+        h = join_context(torch.cat([code, self.times.to(z.dtype).expand(len(z), -1, -1)], dim=2), context)
         for layer in self.layers:
             h = layer(h)  # (B, steps, width)
         return self.frames.join(self.head(h)).reshape(-1, *self.shape)
@@ -152,8 +152,3 @@ class RecurrentDecoder(nn.Module):
 def _take(h: Tensor, step: Tensor) -> Tensor:
     """Return the steps ``(B, k)`` of ``h`` ``(B, steps, width)``."""
     return h.gather(1, step[:, :, None].expand(-1, -1, h.shape[2]))
-
-
-def _join(x: Tensor, context: Tensor | None) -> Tensor:
-    """Append the context to each step of ``(B, steps, channels)``."""
-    return x if context is None else torch.cat([x, context[:, None].expand(-1, x.shape[1], -1)], dim=2)
