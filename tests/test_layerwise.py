@@ -26,6 +26,7 @@ from diabolo.seeding import seeded
 from diabolo.training import layerwise
 from diabolo.training.layerwise import layer_modules, pretrain_layers
 from diabolo.training.loop import Run, Settings
+from diabolo.training.rows import Selection
 from rows import MODELS
 
 X = load_iris().data
@@ -66,13 +67,12 @@ def settings(**more):
 
 def pretrain(module, schema, x, epochs=30, **more):
     run = Run(module, torch.optim.SGD(module.parameters(), lr=0.1), settings(**more))
-    order = torch.arange(len(x))
+    table, order = Table(schema, x), torch.arange(len(x))
     with seeded(0):
         pretrain_layers(
             run,
-            table=Table(schema, x),
-            train_rows=order[20:],
-            valid_rows=order[:20],
+            rows=Selection(table, order[20:]),
+            held_out=Selection(table, order[:20]),
             objective=layerwise.elbo,
             epochs=epochs,
         )
@@ -120,9 +120,9 @@ def test_a_layer_learns_from_the_codes_of_those_below_and_leaves_them_alone(monk
     x = rows()
     seen = []
 
-    def spy(layer, table, *args, **how):
-        seen.append((table.x.clone(), copy.deepcopy(module.state_dict())))
-        return train(layer, table, *args, **how)
+    def spy(layer, rows, *args, **how):
+        seen.append((rows.table.x.clone(), copy.deepcopy(module.state_dict())))
+        return train(layer, rows, *args, **how)
 
     train = layerwise.train
     monkeypatch.setattr(layerwise, "train", spy)
@@ -160,9 +160,10 @@ def test_a_deep_sigmoid_network_trains_better_with_it():
 def test_the_input_of_each_layer_is_damaged(monkeypatch):
     found = []
 
-    def spy(layer, table, *args, **how):
-        found.append((layer.corruption, float(table.x[args[0]].std(dim=0, correction=0).square().mean().sqrt())))
-        return train(layer, table, *args, **how)
+    def spy(layer, rows, *args, **how):
+        x = rows.table.x[rows.index]
+        found.append((layer.corruption, float(x.std(dim=0, correction=0).square().mean().sqrt())))
+        return train(layer, rows, *args, **how)
 
     train = layerwise.train
     monkeypatch.setattr(layerwise, "train", spy)
@@ -274,9 +275,9 @@ def test_an_interrupt_ends_training_and_not_the_program(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
 
-    def train(layer, table, train_rows, valid_rows, objective, settings):
+    def train(layer, rows, held_out, objective, settings):
         watch = (press,) if len(calls) == 2 else ()
-        return original(layer, table, train_rows, valid_rows, objective, settings, watch)
+        return original(layer, rows, held_out, objective, settings, watch)
 
     def counted(*args):
         calls.append(0)

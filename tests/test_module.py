@@ -13,6 +13,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from torch import nn
 
+from diabolo import CustomAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import elbo
 from diabolo.parts import likelihoods
@@ -314,7 +315,7 @@ def test_context_passes_through_both_halves():
     context = a.clone().requires_grad_()
     module.decode(z, context).sum().backward()
     assert (context.grad != 0).any()
-    module.start(Table(vector(4, context=2), x, None, a), torch.arange(5))
+    module.start(Batch(x, None, a))
     assert module.code_shape == (3,)
 
 
@@ -333,15 +334,15 @@ def by_hand(
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_start_explains_a_wrong_encoder(rows):
-    table = table_of(torch.zeros(rows, 4))
+    batch = Batch(torch.zeros(rows, 4))
     module = by_hand(nn.Linear(4, 2), nn.Linear(2, 4), Gaussian(2), likelihoods.Gaussian())
     with pytest.raises(
         ValueError, match=r"encoder returns rows of shape \(2,\); Gaussian of this size expects 4 numbers"
     ):
-        module.start(table, torch.arange(rows))
+        module.start(batch)
     flat = by_hand(nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), nn.Linear(2, 4), Identity(2), likelihoods.Gaussian())
     with pytest.raises(ValueError, match=r"encoder returns rows of shape \(\); Identity"):
-        flat.start(table, torch.arange(rows))
+        flat.start(batch)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
@@ -350,7 +351,7 @@ def test_start_explains_a_wrong_decoder(rows):
     with pytest.raises(
         ValueError, match=r"decoder returns 5 numbers a row; a row of shape \(4,\) under Laplace needs 4"
     ):
-        module.start(table_of(torch.zeros(rows, 4)), torch.arange(rows))
+        module.start(Batch(torch.zeros(rows, 4)))
 
 
 def test_start_learns_the_shape_of_the_code_and_keeps_the_mode():
@@ -372,7 +373,7 @@ def test_start_learns_the_shape_of_the_code_and_keeps_the_mode():
         likelihood=likelihoods.Gaussian(),
     )
     for training in (True, False):
-        module.train(training).start(table_of(x, "image"), torch.arange(3))
+        module.train(training).start(Batch(x))
         assert module.code_shape == (2, 2, 2)
         assert all(m.training == training for m in module.modules())
 
@@ -382,11 +383,15 @@ def test_start_shows_parts_the_training_rows_alone():
 
     class Watcher(nn.Linear):
         def on_start(self, batch):
-            seen.append(batch.x[:, 0].tolist())
+            seen.extend(batch.x[:, 0].tolist())
 
-    module = by_hand(Watcher(4, 2), nn.Linear(2, 4), Identity(2), likelihoods.Gaussian())
-    module.start(table_of(torch.arange(6.0)[:, None].expand(6, 4)), torch.tensor([4, 1, 3]))
-    assert seen == [[4, 1, 3]]
+    def build(schema):
+        return by_hand(Watcher(4, 2), nn.Linear(2, 4), Identity(2), likelihoods.Gaussian())
+
+    X = np.arange(10, dtype=np.float32)[:, None].repeat(4, 1)
+    CustomAutoencoder(build=build, scale=None, validation_fraction=0.3, max_epochs=1, random_state=0).fit(X)
+    assert len(set(seen)) == 7  # of ten rows, three are held out
+    assert set(seen) <= set(range(10))
 
 
 # the start at principal components ----------------------------------------------------------------------------------------------
@@ -401,7 +406,7 @@ def started(bottleneck: Bottleneck, likelihood: likelihoods.Likelihood, x: torch
         module = AutoencoderModule.from_network(
             MLP((16,), shortcut=True), table_of(x).schema, bottleneck=bottleneck, likelihood=likelihood
         ).double()
-    module.start(table_of(x), torch.arange(len(x)))
+    module.start(Batch(x))
     return module.eval()
 
 

@@ -21,7 +21,7 @@ from diabolo.data.arrays import ArrayCodec
 from diabolo.data.raw import Raw
 from diabolo.declare import ADVICE, refuse_unknown, spec
 from diabolo.inference import Inference, check_support
-from diabolo.module import AutoencoderModule
+from diabolo.module import START_ROWS, AutoencoderModule
 from diabolo.objectives import Objective, elbo
 from diabolo.parameters import SharedParameters
 from diabolo.parts.bottlenecks import Bottleneck
@@ -34,6 +34,7 @@ from diabolo.training.checkpoint import read_fingerprint
 from diabolo.training.device import resolve_device
 from diabolo.training.layerwise import layer_modules, pretrain_layers
 from diabolo.training.loop import Run, Settings, train
+from diabolo.training.rows import Rows, Selection
 
 __all__ = ["BaseAutoencoder"]
 
@@ -83,7 +84,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         """Return the loss."""
         return functools.partial(elbo, warmup=self._warmup())
 
-    def _findings(self, module: AutoencoderModule, table: Table, train: Tensor, held_out: Tensor) -> list[str]:
+    def _findings(self, module: AutoencoderModule, train: Rows, held_out: Rows) -> list[str]:
         """Look back at a finished fit; return what the user should know, for the events of the history."""
         return []
 
@@ -146,38 +147,37 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             order = torch.randperm(len(table))
             module = self._build(codec.schema)
             check_support(module.likelihood, table, codec)
-            module.start(table, order[n_valid:])
+            module.start(table.take(order[n_valid:][:START_ROWS]))
             module, table, order = module.to(device), table.to(device), order.to(device)
+            rows, held_out = Selection(table, order[n_valid:]), Selection(table, order[:n_valid])
             history = train(
                 module,
-                table,
-                order[n_valid:],
-                order[:n_valid],
+                rows,
+                held_out,
                 self._objective(),
                 settings,
                 self.callbacks,
                 functools.partial(_mse, codec=codec),
                 augment,
-                self._pretraining(module, table, order[n_valid:], order[:n_valid], settings),
+                self._pretraining(module, rows, held_out, settings),
             )
-            history.events += self._findings(module, table, order[n_valid:], order[:n_valid])
+            history.events += self._findings(module, rows, held_out)
         self.codec_, self.schema_, self.module_, self.history_ = codec, codec.schema, module, history
         self.seed_, self.n_iter_ = seed, len(history)
         self.choices_ = self._choices(codec, module, settings)
         return self
 
     def _pretraining(
-        self, module: AutoencoderModule, table: Table, train_rows: Tensor, valid_rows: Tensor, settings: Settings
+        self, module: AutoencoderModule, rows: Selection, held_out: Selection, settings: Settings
     ) -> Callable[[Run], None] | None:
         if self.pretrain is None:
             return None
-        layer_modules(module, table.schema)  # refuses a network without layers before anything is trained
+        layer_modules(module, rows.schema)  # refuses a network without layers before anything is trained
         epochs = max(5, settings.max_epochs // 5) if self.pretrain_epochs == "auto" else self.pretrain_epochs
         return functools.partial(
             pretrain_layers,
-            table=table,
-            train_rows=train_rows,
-            valid_rows=valid_rows,
+            rows=rows,
+            held_out=held_out,
             objective=self._objective(),
             epochs=epochs,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,7 +14,7 @@ from diabolo.parts.likelihoods import Likelihood
 from diabolo.parts.networks.base import Network, run_encoder
 from diabolo.parts.penalties import Penalty
 from diabolo.principal import start_at_principal_components
-from diabolo.records import Batch, Code, Schema, Table, Trace
+from diabolo.records import Batch, Code, Schema, Trace
 
 __all__ = ["AutoencoderModule"]
 
@@ -118,17 +119,14 @@ class AutoencoderModule(nn.Module):
         return self.log_prob_elements(raw, batch).flatten(1).sum(1)
 
     @torch.no_grad()
-    def start(self, table: Table, rows: Tensor) -> None:
-        """Let parts look at the training rows, start linear paths at principal components, and check that parts fit together.
+    def start(self, batch: Batch) -> None:
+        """Let parts look at training rows, start linear paths at principal components, and check that parts fit together.
 
         Parameters
         ----------
-        table : Table
-            The rows of ``fit``.
-        rows : Tensor of int64
-            Which of them are for training; parts learn from no other.
+        batch : Batch
+            Rows for training, at random; ``START_ROWS`` of them are enough.
         """
-        batch = table.take(rows[:START_ROWS])
         for part in self.modules():
             on_start: Callable[[Batch], None] | None = getattr(part, "on_start", None)
             if on_start is not None:
@@ -138,7 +136,7 @@ class AutoencoderModule(nn.Module):
             start_at_principal_components(encoder, decoder, self.bottleneck, self.likelihood, batch.x, batch.context)
         training = self.training
         self.eval()
-        some = table.slice(0, 2)
+        some = next(batch.split(2))
         h = run_encoder(self.encoder, some.x, some.context, some.mask)
         if h.dim() < 2 or h.shape[1] != self.bottleneck.in_features:
             raise ValueError(
@@ -148,7 +146,7 @@ class AutoencoderModule(nn.Module):
         z = self.bottleneck(h, sample=False).z
         self.code_shape = tuple(z.shape[1:])
         raw = self.decoder(z) if some.context is None else self.decoder(z, some.context)
-        expected = self.likelihood.params * table.schema.size
+        expected = self.likelihood.params * math.prod(self.shape)
         if raw.numel() != len(some.x) * expected:
             raise ValueError(
                 f"the decoder returns {raw.numel() // len(some.x)} numbers a row; a row of shape {self.shape} under "
@@ -156,6 +154,6 @@ class AutoencoderModule(nn.Module):
             )
         on_encoded: Callable[[Tensor], None] | None = getattr(self.bottleneck, "on_encoded", None)
         if on_encoded is not None:
-            some = table.take(rows[:CODE_ROWS])
+            some = next(batch.split(CODE_ROWS))
             on_encoded(run_encoder(self.encoder, some.x, some.context, some.mask))
         self.train(training)

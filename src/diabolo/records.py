@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class Batch(NamedTuple):
     x: Tensor  # (B, *shape), scaled, missing cells filled with 0
     mask: Tensor | None = None  # (B, *shape), 1 where observed
     context: Tensor | None = None  # (B, C)
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Cut into batches of ``size`` rows, the rest last, as views."""
+        cut: list[Any] = [repeat(None) if t is None else t.split(size) for t in self]  # type: ignore[no-untyped-call]
+        return (Batch(*parts) for parts in zip(*cut, strict=False))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from diabolo.parts.networks.mlp import FullyConnected
 from diabolo.records import Schema, Table
 from diabolo.training.loop import EVALUATION_ROWS, Run, train
 from diabolo.training.progress import Progress
+from diabolo.training.rows import Selection
 
 __all__ = ["layer_modules", "pretrain_layers"]
 
@@ -79,9 +80,7 @@ def layer_modules(module: AutoencoderModule, schema: Schema) -> list[Autoencoder
     return modules
 
 
-def pretrain_layers(
-    run: Run, *, table: Table, train_rows: Tensor, valid_rows: Tensor, objective: Objective, epochs: int
-) -> None:
+def pretrain_layers(run: Run, *, rows: Selection, held_out: Selection, objective: Objective, epochs: int) -> None:
     """Train each layer of ``run.module`` in turn, by the loop that trains the whole (Bengio et al., 2007; Vincent et al., 2010).
 
     A layer and its mirror image in the decoder learn to rebuild the codes that the layers below give to undamaged rows. A
@@ -92,16 +91,15 @@ def pretrain_layers(
     ----------
     run : Run
         The run that is to begin. It gets an event for each layer, the seconds spent, and on an interrupt its stop reason.
-    table : Table
-        Scaled rows.
-    train_rows, valid_rows : Tensor of int64
-        As for the run.
+    rows, held_out : Selection
+        As for the run, of one resident table.
     objective : Objective
         The loss of the model.
     epochs : int
         For each layer at most.
     """
-    layers = layer_modules(run.module, table.schema)
+    layers = layer_modules(run.module, rows.schema)
+    table = rows.table
     for i, layer in enumerate(layers):
         settings = run.settings
         left = None if settings.max_time is None else settings.max_time - run.seconds
@@ -109,13 +107,12 @@ def pretrain_layers(
             run.history.events.append(f"max_time was spent before layer {i + 1} of {len(layers)} was pre-trained")
             return
         if i > 0 and run.module.corruption is not None:
-            spread = table.x[train_rows].var(dim=0, correction=0).mean().sqrt()
+            spread = table.x[rows.index].var(dim=0, correction=0).mean().sqrt()
             layer.corruption = run.module.corruption.scaled(float(spread))
         history = train(
             layer,
-            table,
-            train_rows,
-            valid_rows,
+            Selection(table, rows.index),
+            Selection(table, held_out.index),
             objective if layer is layers[-1] else elbo,
             dataclasses.replace(
                 settings, max_epochs=epochs, patience_from=0.0, max_time=left, checkpoint=None, fingerprint={}
@@ -124,7 +121,7 @@ def pretrain_layers(
         if history.stop_reason == "interrupted":
             run.history.stop_reason = history.stop_reason
             return
-        losses = history["val_loss" if len(valid_rows) else "loss"]
+        losses = history["val_loss" if len(held_out) else "loss"]
         event = (
             f"layer {i + 1} of {len(layers)} pre-trained for {len(history)} epochs: "
             f"loss {losses[0]:.4g} -> {losses[max(history.best_epoch, 1) - 1]:.4g} nats per row"

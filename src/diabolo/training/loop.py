@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import Objective
-from diabolo.records import Batch, History, Table
+from diabolo.records import Batch, History
 from diabolo.seeding import generator_state, seeded, set_generator_state
 from diabolo.training.checkpoint import flatten_optimizer, load_optimizer, read_checkpoint, write_checkpoint
 from diabolo.training.device import autocast
 from diabolo.training.progress import Progress
+from diabolo.training.rows import Rows
 
 __all__ = ["Callback", "DivergenceError", "Run", "Settings", "train"]
 
@@ -88,9 +89,8 @@ class Callback:
 
 def train(
     module: AutoencoderModule,
-    table: Table,
-    train_rows: Tensor,
-    valid_rows: Tensor,
+    rows: Rows,
+    held_out: Rows,
     objective: Objective,
     settings: Settings,
     callbacks: Iterable[Callback | Callable[[Run], bool | None]] = (),
@@ -98,16 +98,14 @@ def train(
     augment: Callable[[Batch], Batch] | None = None,
     pretrain: Callable[[Run], None] | None = None,
 ) -> History:
-    """Fit ``module`` to rows of ``table``; call it inside :func:`diabolo.seeding.seeded`.
+    """Fit ``module`` to ``rows``; call it inside :func:`diabolo.seeding.seeded`.
 
     Parameters
     ----------
     module : AutoencoderModule
         On ``settings.device``; holds the best weights afterwards.
-    table : Table
-        Scaled rows.
-    train_rows, valid_rows : Tensor of int64
-        Which rows to learn from, and which to judge by; without the latter the last weights are kept.
+    rows, held_out : Rows
+        Scaled rows to learn from, and to judge by; without the latter the last weights are kept.
     objective : Objective
         The loss, in nats per row.
     settings : Settings
@@ -135,8 +133,8 @@ def train(
     """
     run = Run(module, _optimizer(module, settings), settings)
     watchers = [c if isinstance(c, Callback) else _FunctionCallback(c) for c in callbacks]
-    judged = valid_rows if len(valid_rows) else train_rows[:METRIC_ROWS]
-    steps_per_epoch = math.ceil(len(train_rows) / settings.batch_size)
+    watched = (held_out if len(held_out) else rows).head(METRIC_ROWS)
+    steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
     total = settings.max_epochs * steps_per_epoch
     resumed = settings.checkpoint is not None and _resume(run)
     if resumed and run.history.stop_reason:
@@ -146,24 +144,24 @@ def train(
         watcher.on_fit_begin(run)
     if not resumed and pretrain is not None:
         pretrain(run)
-    if not resumed and len(valid_rows):
-        _judge(run, _evaluate(run, table, valid_rows, objective)["loss"])  # a good start is not lost
+    if not resumed and len(held_out):
+        _judge(run, _evaluate(run, held_out, objective)["loss"])  # a good start is not lost
     good = _snapshot(run)
     with Progress(settings.max_epochs, settings.verbose) as progress:
         try:
             while not run.history.stop_reason:
                 began = time.monotonic()
-                row = _run_epoch(run, table, train_rows, objective, total, augment)
+                row = _run_epoch(run, rows, objective, total, augment)
                 module.eval()
-                if len(valid_rows):
-                    row |= {f"val_{k}": v for k, v in _evaluate(run, table, valid_rows, objective).items()}
+                if len(held_out):
+                    row |= {f"val_{k}": v for k, v in _evaluate(run, held_out, objective).items()}
                 if not all(math.isfinite(v) for v in row.values()):
-                    _recover(run, good, table, train_rows)
+                    _recover(run, good, rows)
                     progress.say(run.history.events[-1])
                     continue
                 if metric is not None:
-                    found = metric(module, table.take(judged[:METRIC_ROWS]))
-                    row |= {("val_" if len(valid_rows) else "") + k: v for k, v in found.items()}
+                    found = metric(module, watched)
+                    row |= {("val_" if len(held_out) else "") + k: v for k, v in found.items()}
                 run.epoch += 1
                 run.seconds += time.monotonic() - began
                 run.history.rows.append({"epoch": run.epoch, **row, "seconds": run.seconds})
@@ -187,8 +185,7 @@ def train(
 
 def _run_epoch(
     run: Run,
-    table: Table,
-    rows: Tensor,
+    rows: Rows,
     objective: Objective,
     total: int,
     augment: Callable[[Batch], Batch] | None,
@@ -197,14 +194,12 @@ def _run_epoch(
     module, settings = run.module.train(), run.settings
     hooks: list[Callable[[], None]] = [p.after_step for p in module.modules() if hasattr(p, "after_step")]  # type: ignore[misc]
     parameters = [p for p in module.parameters() if p.requires_grad]
-    order = rows[torch.randperm(len(rows)).to(rows.device)]
     seen: list[tuple[int, Tensor, dict[str, Tensor]]] = []
-    for index in torch.split(order, settings.batch_size):
-        if len(index) == 1:
-            index = torch.cat([index, order[:1]])  # a batch of one has no variance: batch normalisation needs two
+    for batch in rows.shuffled(settings.batch_size):
         progress = run.steps / total
         run.optimizer.param_groups[0]["lr"] = _learning_rate(settings, progress) * run.lr_scale
-        batch = table.take(index) if augment is None else augment(table.take(index))
+        if augment is not None:
+            batch = augment(batch)
         with autocast(settings.device, settings.precision):
             loss = objective(module, batch, progress)
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -215,19 +210,19 @@ def _run_epoch(
         for hook in hooks:
             hook()
         run.steps += 1
-        seen.append((len(index), loss.total.detach(), {k: v.detach() for k, v in loss.terms.items()}))
+        seen.append((len(batch.x), loss.total.detach(), {k: v.detach() for k, v in loss.terms.items()}))
     return _means(seen)
 
 
 @torch.no_grad()
-def _evaluate(run: Run, table: Table, rows: Tensor, objective: Objective) -> dict[str, float]:
+def _evaluate(run: Run, rows: Rows, objective: Objective) -> dict[str, float]:
     """Return the mean loss terms over ``rows``, with the same noise each time and the training stream left alone."""
     run.module.eval()
     with seeded(run.settings.valid_seed, run.settings.device):
         seen = []
-        for index in torch.split(rows, EVALUATION_ROWS):
-            loss = objective(run.module, table.take(index), 1.0)
-            seen.append((len(index), loss.total, loss.terms))
+        for batch in rows.in_order(EVALUATION_ROWS):
+            loss = objective(run.module, batch, 1.0)
+            seen.append((len(batch.x), loss.total, loss.terms))
     return _means(seen)
 
 
@@ -307,12 +302,12 @@ def _load(run: Run, good: Snapshot) -> None:
     set_generator_state(generators, run.settings.device)
 
 
-def _recover(run: Run, good: Snapshot, table: Table, rows: Tensor) -> None:
+def _recover(run: Run, good: Snapshot, rows: Rows) -> None:
     """Go back to the last good weights at a lower learning rate, or say where the trouble comes from."""
     run.retries += 1
     _load(run, good)
     if run.retries > RETRIES:
-        cause = _diagnose(run, table, rows)
+        cause = _diagnose(run, rows)
         raise DivergenceError(
             f"the loss is not finite in epoch {run.epoch + 1}, even at a learning rate of "
             f"{run.settings.learning_rate * run.lr_scale:.3g}. {cause}"
@@ -326,13 +321,13 @@ def _recover(run: Run, good: Snapshot, table: Table, rows: Tensor) -> None:
 
 
 @torch.no_grad()
-def _diagnose(run: Run, table: Table, rows: Tensor) -> str:
+def _diagnose(run: Run, rows: Rows) -> str:
     """Name the layer or the feature that is not finite at the last good weights, the others being beyond telling."""
     module = run.module.train()
-    batch = table.take(rows[:EVALUATION_ROWS])
+    batch = rows.head(EVALUATION_ROWS)
     largest = int(batch.x.abs().flatten(1).amax(dim=0).argmax())
     extreme = float(batch.x.flatten(1)[:, largest].abs().max())
-    scaled = f"The largest scaled value is {extreme:.3g}, in {table.schema.feature(largest)}"
+    scaled = f"The largest scaled value is {extreme:.3g}, in {rows.schema.feature(largest)}"
     if extreme > 1e4:
         return scaled + ": use scale='quantile', or clip or transform that feature."
     found: list[str] = []
@@ -355,7 +350,7 @@ def _diagnose(run: Run, table: Table, rows: Tensor) -> str:
     elements = module.log_prob_elements(trace.raw, batch).flatten(1)
     bad = (~torch.isfinite(elements)).any(dim=0).nonzero().flatten()
     if len(bad):
-        return f"The log-likelihood of {table.schema.feature(int(bad[0]))} is not finite. {scaled}."
+        return f"The log-likelihood of {rows.schema.feature(int(bad[0]))} is not finite. {scaled}."
     return f"{scaled}. A step of training leaves the finite numbers: lower learning_rate, or set gradient_clip=1."
 
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diabolo.module import AutoencoderModule
-from diabolo.records import Batch, Table
+from diabolo.records import Batch
 
-__all__ = ["CodeActivity", "PosteriorCollapseWarning", "collapse_message", "measure", "posterior_moments"]
+__all__ = ["ENOUGH_ROWS", "MOST_ROWS", "CodeActivity", "PosteriorCollapseWarning", "collapse_message", "measure"]
+__all__ += ["posterior_moments"]
 
 ACTIVE = 0.01  # share of a unit's variance that must come from the row (Burda et al., 2016, with variances of about 1)
 ENOUGH_ROWS = 64  # held-out rows from which a variance is judged; with fewer all rows of fit are looked at
@@ -74,13 +75,11 @@ def posterior_moments(module: AutoencoderModule, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def measure(module: AutoencoderModule, table: Table, rows: Tensor) -> CodeActivity | None:
-    """Measure a module on rows of a table; None for a code that is no distribution, and for too few rows to tell."""
-    rows = rows[:MOST_ROWS]
-    if len(rows) < FEWEST_ROWS:
+def measure(module: AutoencoderModule, batch: Batch) -> CodeActivity | None:
+    """Measure a module on rows; None for a code that is no distribution, and for too few rows to tell."""
+    if len(batch.x) < FEWEST_ROWS:
         return None
-    step = max(1, ELEMENTS // table.schema.size)
-    parts = [posterior_moments(module, table.take(index)) for index in torch.split(rows, step)]
+    parts = [posterior_moments(module, part) for part in batch.split(max(1, ELEMENTS // batch.x[0].numel()))]
     moments = torch.cat(parts).double().cpu().numpy()
     return CodeActivity.of(moments) if moments.shape[1] else None
 

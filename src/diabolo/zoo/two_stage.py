@@ -13,7 +13,7 @@ from diabolo.module import AutoencoderModule
 from diabolo.parts.bottlenecks import Bottleneck, Gaussian, gaussian_entropy, gaussian_log_prob
 from diabolo.parts.likelihoods import LearnedGaussian
 from diabolo.parts.networks.mlp import MLP
-from diabolo.records import Batch, Code, Schema, Table
+from diabolo.records import Batch, Code, Schema
 from diabolo.zoo.flows import sign_points
 from diabolo.zoo.variational import VariationalCode
 
@@ -65,7 +65,7 @@ class TwoStage(Bottleneck):
     def on_encoded(self, h: Tensor) -> None:
         """Start the second stage at the principal components of codes."""
         codes = self.first(h, sample=True).z
-        self.second.start(Table(self.schema, codes), torch.arange(len(codes)))
+        self.second.start(Batch(codes))
 
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Split ``h`` into mean and log-variance; draw ``z`` or return the mean."""

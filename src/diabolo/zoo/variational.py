@@ -26,9 +26,11 @@ from diabolo.parts.bottlenecks import (
     gaussian_log_prob,
     split_gaussian,
 )
-from diabolo.records import Batch, Code, Schema, Table
+from diabolo.records import Batch, Code, Schema
+from diabolo.training.rows import Rows
 from diabolo.zoo.activity import (
     ENOUGH_ROWS,
+    MOST_ROWS,
     CodeActivity,
     PosteriorCollapseWarning,
     collapse_message,
@@ -55,10 +57,9 @@ class VariationalCode(BaseAutoencoder, ABC):
     def _warmup(self) -> float:
         return self.kl_warmup
 
-    def _findings(self, module: AutoencoderModule, table: Table, train: Tensor, held_out: Tensor) -> list[str]:
+    def _findings(self, module: AutoencoderModule, train: Rows, held_out: Rows) -> list[str]:
         """Say so when most of the code is not in use."""
-        rows = held_out if len(held_out) >= ENOUGH_ROWS else torch.cat([held_out, train])
-        activity = measure(module, table, rows)
+        activity = measure(module, (held_out if len(held_out) >= ENOUGH_ROWS else train).head(MOST_ROWS))
         message = None if activity is None else collapse_message(activity, self._remedies())
         if message is None:
             return []
