@@ -118,6 +118,10 @@ class AutoencoderModule(nn.Module):
         """Return ``log p(x | z)`` ``(B,)``: the sum over observed features, in nats."""
         return self.log_prob_elements(raw, batch).flatten(1).sum(1)
 
+    def mean_log_prob(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over rows of :meth:`log_prob`, a scalar in nats, without making each row's."""
+        return self.likelihood.total(raw, batch.x, batch.mask) / len(batch.x)
+
     @torch.no_grad()
     def start(self, batch: Batch) -> None:
         """Let parts look at training rows, start linear paths at principal components, and check that parts fit together.
