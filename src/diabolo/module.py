@@ -16,10 +16,19 @@ from diabolo.parts.penalties import Penalty
 from diabolo.principal import start_at_principal_components
 from diabolo.records import Batch, Code, Schema, Trace
 
-__all__ = ["AutoencoderModule"]
+__all__ = ["AutoencoderModule", "start_rows"]
 
-START_ROWS = 20_000  # training rows that parts look at before training
+START_ROWS, START_ELEMENTS = (
+    (2048, 20_000),
+    2**22,
+)  # training rows that parts look at before training, and numbers in them
 CODE_ROWS = 4096  # training rows whose codes a bottleneck looks at before training
+
+
+def start_rows(size: int) -> int:
+    """Return how many training rows of ``size`` features parts look at before training."""
+    least, most = START_ROWS
+    return max(least, min(most, START_ELEMENTS // size))
 
 
 class AutoencoderModule(nn.Module):
@@ -129,7 +138,7 @@ class AutoencoderModule(nn.Module):
         Parameters
         ----------
         batch : Batch
-            Rows for training, at random; ``START_ROWS`` of them are enough.
+            Rows for training, at random; :func:`start_rows` says how many are enough.
         """
         for part in self.modules():
             on_start: Callable[[Batch], None] | None = getattr(part, "on_start", None)

@@ -62,6 +62,8 @@ class Likelihood(nn.Module, ABC):
         Numbers the decoder delivers for each element of ``x``: ``raw`` has shape ``(B, params, *shape)``.
     support : str
         Where ``x`` may lie, in words.
+    bounds : tuple of float, optional
+        The lowest and the highest value that ``x`` may have.
     density : bool
         Whether ``log_prob`` is a density over real values (and so changes with their unit) or a probability.
     robust : bool
@@ -70,8 +72,14 @@ class Likelihood(nn.Module, ABC):
 
     params: int = 1
     support: str = "any number"
+    bounds: tuple[float, float] | None = None
     density: bool = True
     robust: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "log_prob" in vars(cls) and "total" not in vars(cls):
+            cls.total = Likelihood.total  # type: ignore[method-assign]  # a shorter way to another density is no way
 
     @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -99,8 +107,12 @@ class Likelihood(nn.Module, ABC):
         """Draw rows ``(B, *shape)``."""
 
     def supports(self, x: Tensor) -> Tensor | None:
-        """Return where ``x`` lies in the support, or ``None`` when it always does."""
-        return None
+        """Return where ``x`` lies in the support, or ``None`` when all of it does."""
+        if self.bounds is None or not x.numel():
+            return None
+        low, high = self.bounds
+        least, most = x.aminmax()
+        return None if least >= low and most <= high else (x >= low) & (x <= high)
 
     def observe(self, raw: Tensor, x: Tensor, mask: Tensor | None) -> None:
         """Look at a batch of training; only likelihoods that follow the data do anything here."""
@@ -132,6 +144,7 @@ class SigmoidGaussian(Gaussian):
     """Normal with unit scale whose mean is a sigmoid: squared error on data in [0, 1]."""
 
     support = "values in [0, 1]"
+    bounds = (0.0, 1.0)
 
     def mean(self, raw: Tensor) -> Tensor:
         """Return the expected row, within [0, 1]."""
@@ -140,10 +153,6 @@ class SigmoidGaussian(Gaussian):
     def output_for(self, x: Tensor) -> Tensor:
         """Return logits near those of ``x``."""
         return LOGIT_SLOPE * (x - 0.5)
-
-    def supports(self, x: Tensor) -> Tensor:
-        """Return where ``x`` lies in [0, 1]."""
-        return (x >= 0) & (x <= 1)
 
 
 class LearnedGaussian(Likelihood):
@@ -267,10 +276,6 @@ class StudentT(LearnedGaussian):
         dof = torch.full_like(raw.squeeze(1), self.dof)
         return torch.distributions.StudentT(dof, raw.squeeze(1), self.log_scale.exp().expand_as(dof)).sample()
 
-    def total(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the sum of the log-densities."""
-        return Likelihood.total(self, raw, x, mask)
-
     def squares(self, raw: Tensor, x: Tensor) -> Tensor:
         """Return the weighted squares of the residuals."""
         squares = (x - raw.squeeze(1)).square()
@@ -297,6 +302,7 @@ class Bernoulli(Likelihood):
     """
 
     support = "values in [0, 1]"
+    bounds = (0.0, 1.0)
     density = False
 
     def output_for(self, x: Tensor) -> Tensor:
@@ -325,10 +331,6 @@ class Bernoulli(Likelihood):
     def sample(self, raw: Tensor) -> Tensor:
         """Draw zeros and ones."""
         return torch.bernoulli(self.mean(raw))
-
-    def supports(self, x: Tensor) -> Tensor:
-        """Return where ``x`` lies in [0, 1]."""
-        return (x >= 0) & (x <= 1)
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {

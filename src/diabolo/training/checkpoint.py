@@ -6,15 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from diabolo.files import make_folder, write_atomic
 
-__all__ = ["FILE_NAME", "flatten_optimizer", "load_optimizer", "read_checkpoint", "read_fingerprint"]
-__all__ += ["write_checkpoint"]
+__all__ = ["FILE_NAME", "read_checkpoint", "read_fingerprint", "write_checkpoint"]
 
 FILE_NAME = "checkpoint.safetensors"
 
@@ -52,18 +50,3 @@ def read_fingerprint(folder: Path) -> dict[str, Any] | None:
     """Return the fingerprint of the run that the folder holds, or ``None`` where there is none."""
     found = read_checkpoint(folder, without_tensors=True)
     return None if found is None else dict(found[1]["fingerprint"])
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's tensors by name."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give the optimiser the tensors that ``flatten_optimizer`` returned, as copies."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        i, key = name.split(".", 1)
-        state.setdefault(int(i), {})[key] = tensor.clone()
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
