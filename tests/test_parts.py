@@ -88,6 +88,8 @@ def test_the_total_is_the_sum_of_elements_with_its_gradient(name, shape, scale, 
     got = likelihood.total(raw, x, mask)
     torch.testing.assert_close(got, want, rtol=F64, atol=0)
     torch.testing.assert_close(torch.autograd.grad(3 * got, raw)[0], gradient, rtol=F64, atol=F64)
+    rows = (elements if mask is None else elements * mask).flatten(1).sum(1)
+    torch.testing.assert_close(likelihood.rows(raw, x, mask), rows, rtol=F64, atol=F64)
 
 
 def test_the_total_of_certain_logits_is_finite():

@@ -125,7 +125,7 @@ class AutoencoderModule(nn.Module):
 
     def log_prob(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return ``log p(x | z)`` ``(B,)``: the sum over observed features, in nats."""
-        return self.log_prob_elements(raw, batch).flatten(1).sum(1)
+        return self.likelihood.rows(raw, batch.x, batch.mask)
 
     def mean_log_prob(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the mean over rows of :meth:`log_prob`, a scalar in nats, without making each row's."""

@@ -130,8 +130,8 @@ class SharedParameters:
         int | Literal["auto"] | None,
         Ge(1),
         "epochs without a better validation loss before training goes back to the best weights, lets the learning rate fall to "
-        "zero over some more epochs, and stops; 'auto' is a twentieth of max_epochs, and at least 5 and 100 steps; None never "
-        "stops early",
+        "zero over some more epochs, and stops; 'auto' is a twentieth of max_epochs (for codes that are drawn a tenth), and at "
+        "least 5 and 100 steps; None never stops early",
     ] = "auto"
     device: Annotated[str, "'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1' or 'mps'"] = "auto"
     precision: Annotated[
@@ -154,7 +154,8 @@ class SharedParameters:
         str | Path | None, "folder in which the run is saved after each epoch, and from which it goes on after a kill"
     ] = None
 
-    _auto_likelihood = "gaussian"  # not annotated, hence not a parameter
+    _auto_likelihood = "gaussian"  # not annotated, hence not parameters
+    _patience_share = 0.05  # of max_epochs: what patience="auto" waits
 
     def _warmup(self) -> float:
         """Return the share of training over which the cost of the code rises to its full weight."""
@@ -242,7 +243,8 @@ class SharedParameters:
             max_epochs = self.max_epochs
         patience = self.patience
         if patience == "auto":
-            patience = max(5, max_epochs // 20, math.ceil(PATIENT_STEPS / math.ceil(n_train / batch_size)))
+            waiting = math.floor(self._patience_share * max_epochs)
+            patience = max(5, waiting, math.ceil(PATIENT_STEPS / math.ceil(n_train / batch_size)))
         return Settings(
             max_epochs=max_epochs,
             batch_size=batch_size,

@@ -78,12 +78,19 @@ class Likelihood(nn.Module, ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "log_prob" in vars(cls) and "total" not in vars(cls):
-            cls.total = Likelihood.total  # type: ignore[method-assign]  # a shorter way to another density is no way
+        if "log_prob" in vars(cls):  # a shorter way to another density is no way
+            for name in ("rows", "total"):
+                if name not in vars(cls):
+                    setattr(cls, name, getattr(Likelihood, name))
 
     @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """Return the log-density of each element, ``(B, *shape)``, in nats."""
+
+    def rows(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the sum over the elements of each row ``(B,)``, each times its ``mask``."""
+        elements = self.log_prob(raw, x)
+        return (elements if mask is None else elements * mask).flatten(1).sum(1)
 
     def total(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the sum of the log-densities of all elements, each times its ``mask``: what :meth:`log_prob` sums to, sooner."""
@@ -128,6 +135,12 @@ class Gaussian(Likelihood):
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """Return the log-density of each element."""
         return -0.5 * (x - self.mean(raw)).square() - 0.5 * LOG_2PI
+
+    def rows(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the sum over the elements of each row."""
+        if mask is not None:
+            return super().rows(raw, x, mask)
+        return -0.5 * (x - self.mean(raw)).square().flatten(1).sum(1) - 0.5 * LOG_2PI * x[0].numel()
 
     def total(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the sum of the log-densities."""
@@ -185,6 +198,14 @@ class LearnedGaussian(Likelihood):
         """Return the log-density of each element."""
         residual = x - raw.squeeze(1)
         return -0.5 * (residual * (-self.log_scale).exp()).square() - self.log_scale - 0.5 * LOG_2PI
+
+    def rows(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the sum over the elements of each row."""
+        if mask is not None:
+            return super().rows(raw, x, mask)
+        squares = ((x - raw.squeeze(1)) * (-self.log_scale).exp()).square().flatten(1).sum(1)
+        constant = self.log_scale.expand(x.shape[1:]).sum() + 0.5 * LOG_2PI * x[0].numel()
+        return -0.5 * squares - constant
 
     def total(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the sum of the log-densities."""
