@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +116,7 @@ class LearnedGaussian(Likelihood):
 
     log_scale: Tensor
     square: Tensor
+    ranks: Any = None  # where several processes train: what takes means over the rows of all
 
     def __init__(self, shape: tuple[int, ...], floor: float = 0.01):
         super().__init__()
@@ -152,9 +154,13 @@ class LearnedGaussian(Likelihood):
         over = (0, *(d + 1 for d, n in enumerate(self.square.shape) if n == 1))
         if mask is None:
             now = square.mean(dim=over, keepdim=True)[0]
+            if self.ranks is not None:
+                now = self.ranks.mean(now, float(len(square)))
         else:
             seen = mask.sum(dim=over, keepdim=True)[0]
             now = (square * mask).sum(dim=over, keepdim=True)[0] / seen.clamp_min(1)
+            if self.ranks is not None:
+                now, seen = self.ranks.mean(now, seen), self.ranks.total(seen)
             now = torch.where(seen > 0, now, self.square)
         self.square.lerp_(now.to(self.square.dtype), 0.02)
         self.log_scale.copy_(0.5 * self.square.clamp_min(self.floor**2).log())
