@@ -219,7 +219,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             if beside is not None:
                 digest.update(beside.numpy().tobytes())
         fingerprint |= {"model": type(self).__name__, "data": digest.hexdigest(), "seed": seed}
-        differs = ranks.differing({k: json.dumps(v).encode() for k, v in fingerprint.items()})
+        alike = fingerprint | {"checkpoint": settings.checkpoint is not None}
+        differs = ranks.differing({k: json.dumps(v).encode() for k, v in alike.items()})
         if differs:
             raise ValueError(
                 f"the processes of this run do not agree on {', '.join(differs)}. Each must call fit with the same parameters "

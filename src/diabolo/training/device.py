@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from diabolo.training.ranks import launched
+from diabolo.launch import launched
 
 __all__ = ["autocast", "gradient_scaler", "resolve_device", "resolve_precision"]
 

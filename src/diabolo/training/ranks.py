@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diabolo.launch import launched
 from diabolo.records import Batch
 from diabolo.seeding import Stream, generator_state
 from diabolo.training.rows import Rows
 from diabolo.training.stopping import INTERRUPTED, TIME
 
-__all__ = ["PeerError", "Ranks", "Several", "join", "launched"]
+__all__ = ["PeerError", "Ranks", "Several", "join"]
 
 TIMEOUT = timedelta(
     minutes=10
 )  # longest wait for a peer: more than a callback or a write of the first process should take
-LAUNCHED = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 
 
 class PeerError(ConnectionError):
@@ -271,13 +271,6 @@ class Share(Rows):
     def head(self, n: int) -> Batch:
         """Return rows that stand for those of all processes."""
         return self.whole.head(n)
-
-
-def launched() -> tuple[int, int]:
-    """Return rank and number of the processes that torchrun, or a launcher like it, started; ``(0, 1)`` without one."""
-    if any(name not in os.environ for name in LAUNCHED):
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def join(device: torch.device) -> Ranks:
