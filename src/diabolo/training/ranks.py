@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -234,7 +235,7 @@ class Several(Ranks):
         except RuntimeError as error:
             raise PeerError(
                 f"process {self.rank} of {self.world} lost another process of the run: it ended, or did not answer for "
-                f"{TIMEOUT.seconds // 60} minutes ({str(error).splitlines()[0][-200:]})."
+                f"{TIMEOUT.seconds} s ({_cause(error)})."
             ) from error
 
 
@@ -293,11 +294,16 @@ def join(device: torch.device) -> Ranks:
         except RuntimeError as error:
             raise PeerError(
                 f"process {rank} of {world} could not meet the others at {os.environ['MASTER_ADDR']}:"
-                f"{os.environ['MASTER_PORT']} within {TIMEOUT.seconds // 60} minutes ({str(error).splitlines()[0][-200:]}). "
+                f"{os.environ['MASTER_PORT']} within {TIMEOUT.seconds} s ({_cause(error)}). "
                 "Every process must call fit; to train alone, unset WORLD_SIZE."
             ) from error
         atexit.register(_leave)
     return Several(rank, world, device)
+
+
+def _cause(error: RuntimeError) -> str:
+    """Return the first sentence of a message, without the place in torch's source."""
+    return re.sub(r"^\[\S*\] ", "", str(error)).split(". ")[0].split("\n")[0]
 
 
 def _leave() -> None:
