@@ -83,7 +83,7 @@ class Run:
 class Callback:
     """Watches a run. Subclass and override; an epoch's return value ``True`` stops training.
 
-    A plain function is taken as ``on_epoch_end``.
+    A plain function is taken as ``on_epoch_end``. Of several processes that train one model the first calls it.
     """
 
     def on_fit_begin(self, run: Run) -> None:

@@ -147,10 +147,8 @@ class Several(Ranks):
 
     def attach(self, module: nn.Module) -> None:
         """Start from the tensors of the first process; parts with an attribute ``ranks`` get this object in it."""
-        import torch.distributed as dist
-
         for tensor in module.state_dict().values():
-            self._try(dist.broadcast, tensor, src=0)
+            tensor.copy_(self.of_first(tensor))
         for part in module.modules():
             if hasattr(part, "ranks"):
                 part.ranks = self  # type: ignore[assignment]
