@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import hashlib
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -206,8 +207,9 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
 
     def _seed(self, settings: Settings, table: Table) -> tuple[int, Settings]:
         """Draw the seed, or take up that of the run in the checkpoint folder; refuse a folder of another run."""
-        seed = draw_seed(self.random_state)
-        if settings.checkpoint is None:
+        ranks = settings.ranks
+        seed = int(ranks.first(str(draw_seed(self.random_state)).encode()))
+        if settings.checkpoint is None and ranks.world == 1:
             return seed, settings
         fingerprint = {f.name: _plain(getattr(self, f.name)) for f in parameter_fields(type(self))}
         for name in ("verbose", "callbacks", "checkpoint", "max_time", "random_state"):
@@ -217,7 +219,17 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             if beside is not None:
                 digest.update(beside.numpy().tobytes())
         fingerprint |= {"model": type(self).__name__, "data": digest.hexdigest(), "seed": seed}
-        found = read_fingerprint(settings.checkpoint)
+        alike = fingerprint | {"checkpoint": settings.checkpoint is not None}
+        differs = ranks.differing({k: json.dumps(v).encode() for k, v in alike.items()})
+        if differs:
+            raise ValueError(
+                f"the processes of this run do not agree on {', '.join(differs)}. Each must call fit with the same parameters "
+                "and the same rows in the same order; what is drawn before fit needs a fixed seed (random_state)."
+            )
+        if settings.checkpoint is None:
+            return seed, settings
+        read = read_fingerprint(settings.checkpoint) if ranks.is_first else None
+        found = json.loads(ranks.first(json.dumps(read).encode()))
         if found is not None:
             if not isinstance(self.random_state, int):
                 fingerprint["seed"] = seed = found["seed"]

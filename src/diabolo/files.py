@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["make_folder", "write_atomic"]
+__all__ = ["drop_unfinished", "make_folder", "write_atomic"]
 
 
 def make_folder(path: Path) -> Path:
@@ -36,3 +36,10 @@ def write_atomic(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def drop_unfinished(path: Path) -> None:
+    """Remove what writes of ``path`` left that a kill ended; only where nobody else writes it now."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(OSError):
+            left.unlink()

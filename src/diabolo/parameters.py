@@ -20,7 +20,9 @@ from diabolo.parts.networks.conv import Conv, stage_channels
 from diabolo.parts.networks.mlp import MLP
 from diabolo.parts.networks.recurrent import Recurrent
 from diabolo.records import Schema
+from diabolo.training.device import resolve_precision
 from diabolo.training.loop import WARMUP, Settings
+from diabolo.training.ranks import join
 
 __all__ = ["SharedParameters"]
 
@@ -99,7 +101,11 @@ class SharedParameters:
     max_epochs: Annotated[
         int | Literal["auto"], Ge(1), "passes over the training rows at most; 'auto' plans by the number of rows"
     ] = "auto"
-    max_time: Annotated[float | None, Gt(0), "seconds of training at most, checked after each epoch"] = None
+    max_time: Annotated[
+        float | None,
+        Gt(0),
+        "seconds of training at most; what was learned in an epoch that it ends is judged like an epoch",
+    ] = None
     pretrain: Annotated[
         Literal["layerwise"] | None,
         "what happens before training: with 'layerwise' each layer of a fully connected network first learns to rebuild the "
@@ -135,8 +141,9 @@ class SharedParameters:
     ] = "auto"
     device: Annotated[str, "'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1' or 'mps'"] = "auto"
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        "number format of the products in training: 'bfloat16' is faster where the processor has it; 'auto' is 'float32'",
+        Literal["auto", "float32", "bfloat16", "float16"],
+        "number format of the products in training: 'bfloat16' is faster where the processor has it, 'float16' (CUDA only, with "
+        "the loss scaled) on older GPUs; 'auto' is 'float32'",
     ] = "auto"
     random_state: Annotated[
         int | np.random.RandomState | None, "seed of split, weights, order and noise; None takes fresh entropy"
@@ -257,7 +264,8 @@ class SharedParameters:
             patience_from=max(self._patience_from(), 0.0 if self.schedule == "constant" else WARMUP),
             max_time=self.max_time,
             device=device,
-            precision="float32" if self.precision == "auto" else self.precision,
+            precision=resolve_precision(self.precision, device),
             verbose=self.verbose,
             checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
+            ranks=join(device),
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-__all__ = ["draw_seed", "generator_state", "seeded", "set_generator_state"]
+__all__ = ["Stream", "draw_seed", "generator_state", "seeded", "set_generator_state"]
 
 # torch draws initial weights, dropout and noise from one generator per process, so that two threads that fit at the same
 # time would disturb each other. The lock makes them take turns: each gives what it gives alone.
@@ -57,3 +57,26 @@ def set_generator_state(state: dict[str, torch.Tensor], device: torch.device) ->
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+class Stream:
+    """A stream of random numbers beside that of a ``seeded`` block.
+
+    Parameters
+    ----------
+    seed : int
+        Where it starts.
+    device : torch.device
+        That of the ``seeded`` block.
+    """
+
+    def __init__(self, seed: int, device: torch.device):
+        self.device = device
+        with seeded(seed, device):
+            self._other = generator_state(device)
+
+    def swap(self) -> None:
+        """Let torch draw from this stream where it drew from the block's, and the other way round."""
+        state = generator_state(self.device)
+        set_generator_state(self._other, self.device)
+        self._other = state

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
 from diabolo.cli.catalog import UsageError, cards, find_card
 from diabolo.cli.flags import offered, with_flags
 from diabolo.cli.models import STDIN
+from diabolo.launch import launched
 
 __all__ = ["main"]
 
@@ -107,6 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Without a frame library rows travel without names; they have been put in the model's order by then.
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         try:
+            if launched()[1] > 1 and tokens[:1] != ["fit"]:
+                raise UsageError(
+                    "of the commands only `diabolo fit` runs in several processes; start this one without torchrun"
+                )
             code = _build(tokens)(tokens)
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
@@ -161,4 +166,5 @@ def _show_warning(
     file: object = None,
     line: str | None = None,
 ) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    if launched()[0] == 0:  # of several processes that train one model
+        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

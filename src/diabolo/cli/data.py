@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from diabolo.checks import did_you_mean
 from diabolo.cli.tables import read_csv
+from diabolo.launch import launched
 
 __all__ = ["ARROW_ADVICE", "Data", "frame_library", "read_data", "say", "to_array"]
 
@@ -26,8 +27,9 @@ FRAMES: tuple[FrameLibrary, ...] = ("polars", "pandas", "pyarrow")
 
 
 def say(text: str) -> None:
-    """Tell the user something that is no result, on standard error."""
-    print(text, file=sys.stderr)
+    """Tell the user something that is no result, on standard error; of several processes that train one model only one does."""
+    if launched()[0] == 0:
+        print(text, file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from diabolo.cli.catalog import UsageError, find_card
 from diabolo.cli.models import DataFile, Exclude, Key, autoencoder_of
+from diabolo.launch import launched
 
 __all__ = ["INTERRUPTED", "Contamination", "Model", "Quiet", "fit", "fit_model", "make_estimator"]
 
@@ -61,7 +62,8 @@ def fit(
 ) -> int:
     """Fit a model to a data file and save it in a folder.
 
-    Ctrl-C ends training early and saves the best model so far. Other models have other flags:
+    Ctrl-C ends training early and saves the best model so far. Several processes train one model with
+    torchrun --nproc-per-node=2 -m diabolo fit ... Other models have other flags:
     diabolo fit --model vae --help
     """
     from diabolo.cli.data import read_data, say
@@ -76,6 +78,8 @@ def fit(
         rows = rows.without([labels])
     code = fit_model(estimator, rows.for_fit(parameters.get("kind", "auto")), rows.known_labels())
     autoencoder = autoencoder_of(estimator)
+    if launched()[0] > 0:
+        return code  # the first process saves what all have learned
     if not len(autoencoder.history_):
         say("interrupted before the first epoch was over; nothing is saved")
         return code

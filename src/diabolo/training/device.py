@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any
 
 import torch
 
-__all__ = ["autocast", "resolve_device"]
+from diabolo.launch import launched
+
+__all__ = ["autocast", "gradient_scaler", "resolve_device", "resolve_precision"]
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
     """Turn ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"`` into a device that is there.
+
+    Of several processes that train one model each gets a GPU of its own.
 
     Raises
     ------
     ValueError
         When the device is unknown or absent on this machine.
     """
+    several = launched()[1] > 1
+    if several and name in ("auto", "cuda") and torch.cuda.is_available():
+        place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= there:
+            raise ValueError(
+                f"process {place} of this machine has no GPU of its own: there are {there}. Start as many processes as there "
+                "are GPUs (torchrun --nproc-per-node=gpu), or set device='cpu'"
+            )
+        return torch.device("cuda", place)
+    if several and name in ("auto", "mps"):
+        if name == "mps":
+            raise ValueError("device='mps' serves one process; set device='cpu', or train without torchrun")
+        return torch.device("cpu")
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -32,8 +52,35 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Turn ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"`` into a precision that the device can train in.
+
+    Raises
+    ------
+    ValueError
+        When it cannot.
+    """
+    if name == "float16" and device.type not in FLOAT16_DEVICES:
+        raise ValueError(
+            f"precision='float16' needs a CUDA device, and device is {str(device)!r}; use precision='bfloat16' or 'float32'"
+        )
+    return "float32" if name == "auto" else name
+
+
+FLOAT16_DEVICES = ("cuda",)  # elsewhere its products are slower than those of float32, or missing
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the forward pass runs: bfloat16 products where asked, else nothing."""
-    if precision == "bfloat16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+    """Return the context in which the forward pass runs: products in half precision where asked, else nothing."""
+    if precision in HALF:
+        return torch.autocast(device.type, dtype=HALF[precision])
     return contextlib.nullcontext()
+
+
+def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """Return what keeps small gradients from vanishing in float16, and leaves out steps that overflow; else it does nothing.
+
+    The loss is multiplied by a scale that is halved after each overflow and doubled after 2000 steps without one (Micikevicius
+    et al., 2018, arXiv:1710.03740).
+    """
+    return torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -121,6 +121,9 @@ def pretrain_layers(run: Run, *, rows: Selection, held_out: Selection, objective
         if history.stop_reason == "interrupted":
             run.history.stop_reason = history.stop_reason
             return
+        if not len(history):
+            run.history.events += history.events  # the time was over before a step had a finite loss
+            return
         losses = history["val_loss" if len(held_out) else "loss"]
         event = (
             f"layer {i + 1} of {len(layers)} pre-trained for {len(history)} epochs: "

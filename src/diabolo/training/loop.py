@@ -16,11 +16,14 @@ from diabolo.module import AutoencoderModule
 from diabolo.objectives import Objective
 from diabolo.records import Batch, History
 from diabolo.seeding import generator_state, seeded, set_generator_state
-from diabolo.training.checkpoint import read_checkpoint, write_checkpoint
-from diabolo.training.device import autocast
+from diabolo.training.checkpoint import check_folder, resume_run, save_run
+from diabolo.training.device import autocast, gradient_scaler
+from diabolo.training.diagnosis import diagnose
 from diabolo.training.optimizer import Optimizer
 from diabolo.training.progress import Progress
+from diabolo.training.ranks import PeerError, Ranks
 from diabolo.training.rows import Rows
+from diabolo.training.stopping import INTERRUPTED, TIME, Stop
 
 __all__ = ["WARMUP", "Callback", "DivergenceError", "Run", "Settings", "train"]
 
@@ -55,6 +58,7 @@ class Settings:
     checkpoint: Path | None = None
     fingerprint: dict[str, Any] = field(default_factory=dict)
     valid_seed: int = 0
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 @dataclass
@@ -75,12 +79,17 @@ class Run:
     seconds: float = 0.0
     cooled_from: int = 0
     cooled_until: int = 0
+    saved: int = 0  # epoch of the last good checkpoint
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scaler = gradient_scaler(self.settings.device, self.settings.precision)
 
 
 class Callback:
     """Watches a run. Subclass and override; an epoch's return value ``True`` stops training.
 
-    A plain function is taken as ``on_epoch_end``.
+    A plain function is taken as ``on_epoch_end``. Of several processes that train one model the first calls it.
     """
 
     def on_fit_begin(self, run: Run) -> None:
@@ -136,51 +145,92 @@ def train(
     ------
     DivergenceError
         When the loss is not finite even at a much lower learning rate.
+    PeerError
+        When another process of the run is gone.
+    OSError
+        When the checkpoint folder cannot be written before the first epoch.
     """
     run = Run(module, _optimizer(module, settings), settings)
-    watchers = [c if isinstance(c, Callback) else _FunctionCallback(c) for c in callbacks]
+    try:
+        resumed = settings.checkpoint is not None and resume_run(run)
+        if run.history.stop_reason == "interrupted" or run.history.stop_reason.startswith("reached max_time"):
+            run.history.stop_reason = _stop_reason(run, asked=False)  # there may be more time now
+        settings.ranks.attach(module)
+        return _train(run, resumed, rows, held_out, objective, callbacks, metric, augment, pretrain)
+    except PeerError as error:
+        raise PeerError(f"{error}{_way_on(run)}") from error
+    finally:
+        settings.ranks.detach(module)
+
+
+def _train(
+    run: Run,
+    resumed: bool,
+    rows: Rows,
+    held_out: Rows,
+    objective: Objective,
+    callbacks: Iterable[Callback | Callable[[Run], bool | None]],
+    metric: Callable[[AutoencoderModule, Batch], dict[str, float]] | None,
+    augment: Callable[[Batch], Batch] | None,
+    pretrain: Callable[[Run], None] | None,
+) -> History:
+    module, settings, ranks = run.module, run.settings, run.settings.ranks
+    watchers = [c if isinstance(c, Callback) else _FunctionCallback(c) for c in callbacks if ranks.is_first]
     watched = (held_out if len(held_out) else rows).head(METRIC_ROWS)
     steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
     total = settings.max_epochs * steps_per_epoch
-    resumed = settings.checkpoint is not None and _resume(run)
     if resumed and run.history.stop_reason:
         _restore_best(run)
         return run.history
+    if settings.checkpoint is not None and ranks.is_first:
+        check_folder(settings.checkpoint)  # before anything is learned
     for watcher in watchers:
         watcher.on_fit_begin(run)
     if not resumed and pretrain is not None:
         pretrain(run)
+    rows, held_out = ranks.shares(rows), ranks.shares(held_out)
     if not resumed and len(held_out):
         _judge(run, _evaluate(run, held_out, objective)["loss"])  # a good start is not lost
     good = _snapshot(run)
-    with Progress(settings.max_epochs, settings.verbose) as progress:
+    stop = Stop(settings.max_time, patient=ranks.world > 1)
+    with Progress(settings.max_epochs, settings.verbose if ranks.is_first else 0) as progress, stop:
         try:
             while not run.history.stop_reason:
                 began = time.monotonic()
-                row = _run_epoch(run, rows, objective, total, augment)
+                stop.begin(run.seconds)
+                row = _run_epoch(run, rows, objective, total, augment, stop)
+                done = run.steps - run.epoch * steps_per_epoch
+                cut = _cut_reason(settings, stop.agreed) if done < steps_per_epoch else ""
                 module.eval()
+                ranks.settle(module)
                 if len(held_out):
                     row |= {f"val_{k}": v for k, v in _evaluate(run, held_out, objective).items()}
                 if not all(math.isfinite(v) for v in row.values()):
                     _recover(run, good, rows)
                     progress.say(run.history.events[-1])
+                    run.history.stop_reason = cut
                     continue
                 if metric is not None:
                     found = metric(module, watched)
                     row |= {("val_" if len(held_out) else "") + k: v for k, v in found.items()}
                 run.epoch += 1
-                run.seconds += time.monotonic() - began
+                (run.seconds,) = ranks.largest(run.seconds + time.monotonic() - began)
                 run.history.rows.append({"epoch": run.epoch, **row, "seconds": run.seconds})
                 _judge(run, row.get("val_loss"))
                 progress.update(run.epoch, row)
                 stops = [watcher.on_epoch_end(run) for watcher in watchers]  # each sees every epoch
-                asked = any(stop is True for stop in stops)
-                if _is_stuck(run) and not run.cooled_until and not asked:
+                asked, interrupted = ranks.largest(any(s is True for s in stops), stop.interrupted)
+                if _is_stuck(run) and not (run.cooled_until or asked or cut):
                     _begin_cooling(run)
-                run.history.stop_reason = _stop_reason(run, asked)
+                run.history.stop_reason = (
+                    cut or _stop_reason(run, bool(asked)) or ("interrupted" if interrupted else "")
+                )
                 good = _snapshot(run)
-                if settings.checkpoint is not None:
-                    _save(run)
+                if cut:
+                    event = f"epoch {run.epoch}: ended after {done} of {steps_per_epoch} steps, and was judged like a whole one"
+                    run.history.events.append(event)
+                elif settings.checkpoint is not None:
+                    save_run(run, progress)
         except KeyboardInterrupt:
             run.history.stop_reason = "interrupted"
             if run.best is None:
@@ -198,9 +248,10 @@ def _run_epoch(
     objective: Objective,
     total: int,
     augment: Callable[[Batch], Batch] | None,
+    stop: Stop,
 ) -> dict[str, float]:
-    """Take one pass over ``rows`` in random order; return the mean loss terms over rows."""
-    module, settings = run.module.train(), run.settings
+    """Take one pass over ``rows`` in random order, or part of it; return the mean loss terms over the rows taken."""
+    module, settings, ranks = run.module.train(), run.settings, run.settings.ranks
     hooks: list[Callable[[], None]] = [p.after_step for p in module.modules() if hasattr(p, "after_step")]  # type: ignore[misc]
     parameters = [p for p in module.parameters() if p.requires_grad]
     seen: list[tuple[int, Tensor, dict[str, Tensor]]] = []
@@ -211,38 +262,45 @@ def _run_epoch(
             batch = augment(batch)
         with autocast(settings.device, settings.precision):
             loss = objective(module, batch, progress)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        run.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
+        stop.agreed = ranks.average(parameters, stop.wanted())
+        run.scaler.unscale_(run.optimizer)  # type: ignore[arg-type]
         if settings.gradient_clip is not None:
             nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
-        run.optimizer.step()
+        run.scaler.step(run.optimizer)  # type: ignore[arg-type]
+        run.scaler.update()
         run.optimizer.zero_grad()
         for hook in hooks:
             hook()
         run.steps += 1
-        seen.append((len(batch.x), loss.total.detach(), {k: v.detach() for k, v in loss.terms.items()}))
-    return _means(seen)
+        seen.append((ranks.rows(batch), loss.total.detach(), {k: v.detach() for k, v in loss.terms.items()}))
+        if stop.agreed:
+            break
+    return _means(seen, ranks)
 
 
 @torch.no_grad()
 def _evaluate(run: Run, rows: Rows, objective: Objective) -> dict[str, float]:
     """Return the mean loss terms over ``rows``, with the same noise each time and the training stream left alone."""
     run.module.eval()
-    with seeded(run.settings.valid_seed, run.settings.device):
+    ranks = run.settings.ranks
+    with seeded(run.settings.valid_seed + ranks.rank, run.settings.device):
         seen = []
         for batch in rows.in_order(EVALUATION_ROWS):
             loss = objective(run.module, batch, 1.0)
-            seen.append((len(batch.x), loss.total, loss.terms))
-    return _means(seen)
+            seen.append((ranks.rows(batch), loss.total, loss.terms))
+    return _means(seen, ranks)
 
 
-def _means(seen: list[tuple[int, Tensor, dict[str, Tensor]]]) -> dict[str, float]:
+def _means(seen: list[tuple[int, Tensor, dict[str, Tensor]]], ranks: Ranks) -> dict[str, float]:
     """Average batches by their rows; the only place where the loop waits for the device."""
     weights = torch.tensor([n for n, _, _ in seen], dtype=torch.float64)
-    weights /= weights.sum()
+    count = float(weights.sum())
+    weights /= count
     out = {"loss": float(torch.stack([t for _, t, _ in seen]).cpu().double() @ weights)}
     for name in seen[0][2]:
         out[name] = float(torch.stack([terms[name] for _, _, terms in seen]).cpu().double() @ weights)
-    return out
+    return ranks.means(out, count)
 
 
 def _learning_rate(settings: Settings, progress: float) -> float:
@@ -310,8 +368,22 @@ def _stop_reason(run: Run, asked: bool) -> str:
     if run.epoch >= settings.max_epochs:
         return f"reached max_epochs={settings.max_epochs}"
     if settings.max_time is not None and run.seconds >= settings.max_time:
-        return f"reached max_time={settings.max_time:g} s"
+        return _cut_reason(settings, TIME)
     return ""
+
+
+def _cut_reason(settings: Settings, wish: str) -> str:
+    return "interrupted" if wish == INTERRUPTED else f"reached max_time={settings.max_time:g} s"
+
+
+def _way_on(run: Run) -> str:
+    """Say where a run that has lost a process can be taken up."""
+    folder = run.settings.checkpoint
+    if folder is None:
+        return ""
+    if not run.saved:
+        return " No epoch was over yet: start all processes again."
+    return f" {folder} holds the run up to epoch {run.saved}: start all processes again, with the same data, to go on from there."
 
 
 def _restore_best(run: Run) -> None:
@@ -341,7 +413,7 @@ def _recover(run: Run, good: Snapshot, rows: Rows) -> None:
     run.retries += 1
     _load(run, good)
     if run.retries > RETRIES:
-        cause = _diagnose(run, rows)
+        cause = diagnose(run.module, rows)
         raise DivergenceError(
             f"the loss is not finite in epoch {run.epoch + 1}, even at a learning rate of "
             f"{run.settings.learning_rate * run.lr_scale:.3g}. {cause}"
@@ -352,86 +424,6 @@ def _recover(run: Run, good: Snapshot, rows: Rows) -> None:
         f"epoch {run.epoch + 1}: the loss was not finite; went back to the last good weights "
         f"at {run.lr_scale:.3g} times the learning rate"
     )
-
-
-@torch.no_grad()
-def _diagnose(run: Run, rows: Rows) -> str:
-    """Name the layer or the feature that is not finite at the last good weights, the others being beyond telling."""
-    module = run.module.train()
-    batch = rows.head(EVALUATION_ROWS)
-    largest = int(batch.x.abs().flatten(1).amax(dim=0).argmax())
-    extreme = float(batch.x.flatten(1)[:, largest].abs().max())
-    scaled = f"The largest scaled value is {extreme:.3g}, in {rows.schema.feature(largest)}"
-    if extreme > 1e4:
-        return scaled + ": use scale='quantile', or clip or transform that feature."
-    found: list[str] = []
-
-    def look(layer: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not torch.isfinite(output).all():
-                found.append(layer)
-
-        return hook
-
-    handles = [m.register_forward_hook(look(n)) for n, m in module.named_modules() if n]
-    trace = module.trace(batch, sample=True, corrupt=True)
-    batch = trace.batch
-    for handle in handles:
-        handle.remove()
-    module.eval()
-    if found:
-        return f"The output of layer {found[0]!r} is not finite. {scaled}. Lower learning_rate."
-    elements = module.log_prob_elements(trace.raw, batch).flatten(1)
-    bad = (~torch.isfinite(elements)).any(dim=0).nonzero().flatten()
-    if len(bad):
-        return f"The log-likelihood of {rows.schema.feature(int(bad[0]))} is not finite. {scaled}."
-    return f"{scaled}. A step of training leaves the finite numbers: lower learning_rate, or set gradient_clip=1."
-
-
-def _save(run: Run) -> None:
-    tensors = {f"module.{k}": v for k, v in run.module.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in (run.best or {}).items()}
-    tensors |= {f"optimizer.{k}": v for k, v in run.optimizer.tensors().items()}
-    tensors |= {f"generator.{k}": v for k, v in generator_state(run.settings.device).items()}
-    numbers = (
-        "epoch",
-        "steps",
-        "best_value",
-        "waited",
-        "lr_scale",
-        "retries",
-        "seconds",
-        "cooled_from",
-        "cooled_until",
-    )
-    meta = {k: getattr(run, k) for k in numbers}
-    meta |= {"history": run.history.to_json(), "fingerprint": run.settings.fingerprint}
-    if run.settings.checkpoint is not None:
-        write_checkpoint(run.settings.checkpoint, tensors, meta)
-
-
-def _resume(run: Run) -> bool:
-    """Take up the run that the checkpoint folder holds, if it holds one."""
-    folder = run.settings.checkpoint
-    found = None if folder is None else read_checkpoint(folder)
-    if found is None:
-        return False
-    tensors, meta = found
-    groups: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}, "generator": {}}
-    for name, tensor in tensors.items():
-        group, key = name.split(".", 1)
-        groups[group][key] = tensor
-    run.module.load_state_dict(groups["module"])
-    run.optimizer.load(groups["optimizer"])
-    set_generator_state(groups["generator"], run.settings.device)
-    run.best = groups["best"] or None
-    run.history = History.from_json(meta.pop("history"))
-    meta.pop("fingerprint")
-    for name, value in meta.items():
-        setattr(run, name, value)
-    if run.history.stop_reason.startswith("reached max_time"):
-        run.history.stop_reason = _stop_reason(run, asked=False)  # there may be more time now
-    return True
 
 
 class _FunctionCallback(Callback):

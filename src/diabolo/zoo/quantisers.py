@@ -123,6 +123,7 @@ class VectorQuantiser(Quantiser):
     codebooks: Tensor  # (R, K, C)
     counts: Tensor  # (R, K), N of the formula
     sums: Tensor  # (R, K, C), m of the formula
+    ranks: Any = None  # where several processes train: what adds up over the vectors of all
 
     def __init__(
         self,
@@ -181,6 +182,8 @@ class VectorQuantiser(Quantiser):
         for r, (vectors, index) in enumerate(self._pending):
             codebook, counts, sums = self.codebooks[r], self.counts[r], self.sums[r]  # views
             n, total = tally(vectors, index, self.n_codes)
+            if self.ranks is not None:
+                n, total = self.ranks.total(n), self.ranks.total(total)
             counts.lerp_(n, 1 - self.decay)
             sums.lerp_(total, 1 - self.decay)
             # without a vector in the batch the quotient stays as it is, and dividing would only lose digits
@@ -189,6 +192,8 @@ class VectorQuantiser(Quantiser):
                 mean = counts.mean()
                 unused = counts < self.revive_below * mean  # (K,)
                 there = vectors[torch.randint(len(vectors), (self.n_codes,), device=vectors.device)]
+                if self.ranks is not None:
+                    there = self.ranks.of_first(there)
                 codebook.copy_(torch.where(unused[:, None], there, codebook))
                 sums.copy_(torch.where(unused[:, None], there * mean, sums))
                 counts.copy_(torch.where(unused, mean, counts))

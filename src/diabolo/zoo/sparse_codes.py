@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class SparseCode(Bottleneck, ABC):
 
     idle: Tensor
     seen: Tensor
+    ranks: Any = None  # where several processes train: what adds up over the rows of all
 
     def __init__(self, latent_dim: int, dead_after: int):
         super().__init__()
@@ -50,6 +52,9 @@ class SparseCode(Bottleneck, ABC):
             return
         active, rows = self._pending
         self._pending = None
+        if self.ranks is not None:
+            counts = self.ranks.total(torch.cat([active.float(), active.new_full((1,), rows, dtype=torch.float32)]))
+            active, rows = counts[:-1] > 0, int(counts[-1])
         self.idle += rows
         self.idle.masked_fill_(active, 0)
         self.seen += rows
