@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def halves(widths, last=None):
     """Return an encoder and a decoder of linear layers with ReLU between them."""
 
     def stack(ws):
-        layers = [layer for a, b in zip(ws, ws[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        layers = [layer for a, b in pairwise(ws) for layer in (nn.Linear(a, b), nn.ReLU())]
         return nn.Sequential(*layers[:-1])
 
     return stack(widths), stack(widths[::-1])
@@ -356,7 +357,7 @@ def roofline(repeats):
     """Share of the speed of bare matrix products that fit reaches."""
     widths, batch, n = (784, 1024, 1024, 64), 512, 512 * 24
     X = np.random.default_rng(0).random((n, widths[0]), dtype=np.float32)
-    pairs = [*zip(widths, widths[1:], strict=False), *zip(widths[::-1], widths[::-1][1:], strict=False)]
+    pairs = [*pairwise(widths), *pairwise(widths[::-1])]
     operations = sum(2 * batch * a * b * (3 - (i == 0)) for i, (a, b) in enumerate(pairs))  # no gradient of the rows
     found = {}
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
@@ -424,20 +425,22 @@ def inference(repeats):
 
 
 MEMORY = """
-import resource, sys, numpy as np
+import sys, numpy as np
 n, how = int(sys.argv[1]), sys.argv[2]
 import torch, diabolo
 from diabolo import Autoencoder
 small = Autoencoder(64, hidden=(), max_epochs=1, random_state=0, scale=None, likelihood="gaussian").fit(
     np.random.default_rng(0).random((500, 784), dtype=np.float32))
-X = np.random.default_rng(0).random((n, 784), dtype=np.float32)
+X = np.empty((n, 784), dtype=np.float32)
+for part in np.array_split(X, 50):
+    part[:] = np.random.default_rng(len(part)).random(part.shape, dtype=np.float32)
 if how == "fit":
     Autoencoder(64, hidden=(), max_epochs=1, random_state=0, scale=None, likelihood="gaussian").fit(X)
 elif how == "scaled":
     Autoencoder(64, hidden=(), max_epochs=1, random_state=0, likelihood="gaussian").fit(X)
 elif how == "score":
     small.score_samples(X)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(next(int(s.split()[1]) for s in open("/proc/self/status") if s.startswith("VmHWM")) / 1024)
 """
 
 
@@ -466,12 +469,9 @@ def start(repeats):
         "Autoencoder(random_state=0).fit(np.random.default_rng(0).normal(size=(1000, 30))); "
         "print(time.perf_counter() - began)"
     )
+    alone = "import time; began = time.perf_counter(); import diabolo; print(time.perf_counter() - began)"
     cases = {
-        "import diabolo": [
-            sys.executable,
-            "-c",
-            "import time; b = time.perf_counter(); import diabolo; print(time.perf_counter() - b)",
-        ],
+        "import diabolo": [sys.executable, "-c", alone],
         "diabolo --help, whole process": [sys.executable, "-m", "diabolo", "--help"],
         "first fit of 1,000 x 30 after torch": [sys.executable, "-c", first],
     }
@@ -486,6 +486,20 @@ def start(repeats):
         found[name] = spread(times)
         print(f"  {name}: {found[name]['median']:.3f} s", flush=True)
     return found
+
+
+def machine():
+    """What the figures were taken on, and with."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    return {
+        "processor": next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown processor"),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "diabolo": diabolo.__version__,
+    }
 
 
 PARTS = {f.__name__: f for f in (overhead, peers, quality, roofline, inference, memory, start)}
@@ -506,12 +520,7 @@ def main():
     for name in options.only:
         print(f"{name}:", flush=True)
         results[name] = PARTS[name](options.repeats)
-        results["machine"] = {
-            "processor": next((s.split(":")[1].strip() for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s), "")
-            if Path("/proc/cpuinfo").exists() else "",
-            "cores": os.cpu_count(), "threads": torch.get_num_threads(), "python": sys.version.split()[0],
-            "torch": torch.__version__, "diabolo": diabolo.__version__,
-        }  # fmt: skip
+        results["machine"] = machine()
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 

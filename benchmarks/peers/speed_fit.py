@@ -16,13 +16,13 @@ import tempfile
 import time
 import warnings
 
-os.environ["KERAS_BACKEND"] = "torch"
-warnings.filterwarnings("ignore")
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+os.environ["KERAS_BACKEND"] = "torch"
+warnings.filterwarnings("ignore")
 
 LATENT, RATE = 64, 1e-3
 
