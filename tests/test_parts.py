@@ -72,6 +72,31 @@ def test_log_prob_equals_scipy(name, shape):
     np.testing.assert_allclose(mean.numpy(), reference.mean(), rtol=F64)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("scale", ["own", "shared"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_total_is_the_sum_of_elements_with_its_gradient(name, shape, scale, masked):
+    likelihood = make_likelihood(name, shape if scale == "own" else (1,) * len(shape))
+    rng = np.random.default_rng(0)
+    raw = torch.from_numpy(rng.normal(size=(7, likelihood.params, *shape)) * 2).requires_grad_()
+    x = torch.from_numpy(rng.uniform(size=(7, *shape)))
+    mask = torch.from_numpy(rng.uniform(size=(7, *shape))) if masked else None
+    elements = likelihood.log_prob(raw, x)
+    want = elements.sum() if mask is None else (elements * mask).sum()
+    (gradient,) = torch.autograd.grad(3 * want, raw)
+    got = likelihood.total(raw, x, mask)
+    torch.testing.assert_close(got, want, rtol=F64, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(3 * got, raw)[0], gradient, rtol=F64, atol=F64)
+    rows = (elements if mask is None else elements * mask).flatten(1).sum(1)
+    torch.testing.assert_close(likelihood.rows(raw, x, mask), rows, rtol=F64, atol=F64)
+
+
+def test_the_total_of_certain_logits_is_finite():
+    raw, x = torch.tensor([[[500.0, -500.0]]]), torch.tensor([[0.0, 1.0]])
+    assert LIKELIHOODS["bernoulli"]().total(raw, x).item() == -1000.0
+
+
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_density_integrates_to_one(name):
     likelihood = make_likelihood(name, (1,))
@@ -140,17 +165,20 @@ def test_bernoulli_of_a_grey_value_is_cross_entropy():
 # the scale that follows the data ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("with_loss", [False, True])
 @pytest.mark.parametrize(
     ("scale_shape", "row", "over"),
     [((3,), (3,), 0), ((1,), (3,), (0, 1)), ((1, 1, 1), (2, 4, 5), (0, 1, 2, 3)), ((2, 1, 1), (2, 4, 5), (0, 2, 3))],
 )
-def test_learned_scale_follows_the_running_mean_of_squared_residuals(scale_shape, row, over):
+def test_learned_scale_follows_the_running_mean_of_squared_residuals(scale_shape, row, over, with_loss):
     likelihood = LearnedGaussian(scale_shape).double()
     rng = np.random.default_rng(1)
     square = np.ones(scale_shape)
     for _ in range(4):
         raw, x = rng.normal(size=(6, 1, *row)), rng.normal(size=(6, *row)) * 3
         likelihood.observe(torch.from_numpy(raw), torch.from_numpy(x), None)
+        if with_loss:  # which may find the squares on its way
+            likelihood.total(torch.from_numpy(raw), torch.from_numpy(x))
         likelihood.after_step()
         square = 0.98 * square + 0.02 * ((x - raw[:, 0]) ** 2).mean(axis=over).reshape(scale_shape)
         np.testing.assert_allclose(likelihood.log_scale.exp().numpy(), np.sqrt(square), rtol=F64)

@@ -22,7 +22,7 @@ from diabolo.data.arrays import ArrayCodec
 from diabolo.data.raw import Raw
 from diabolo.declare import ADVICE, refuse_unknown, spec
 from diabolo.inference import Inference, check_support
-from diabolo.module import START_ROWS, AutoencoderModule
+from diabolo.module import AutoencoderModule, start_rows
 from diabolo.objectives import Objective, elbo
 from diabolo.parameters import SharedParameters
 from diabolo.parts.bottlenecks import Bottleneck
@@ -148,7 +148,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             order = torch.randperm(len(table))
             module = self._build(codec.schema)
             check_support(module.likelihood, table, codec)
-            module.start(table.take(order[n_valid:][:START_ROWS]))
+            module.start(table.take(order[n_valid:][: start_rows(codec.schema.size)]))
             module, table, order = module.to(device), table.to(device), order.to(device)
             rows, held_out = Selection(table, order[n_valid:]), Selection(table, order[:n_valid])
             history = train(

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from diabolo.data.arrays import ArrayCodec, read
-from diabolo.data.raw import Raw, is_wide, refuse_infinity
+from diabolo.data.raw import Raw, all_finite, is_wide, refuse_infinity
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import log_likelihood
 from diabolo.parts.bottlenecks import Bottleneck
@@ -28,7 +28,7 @@ from diabolo.training.device import resolve_device
 
 __all__ = ["Inference", "check_support"]
 
-INFERENCE_ELEMENTS = 2**21  # numbers of input in one batch without gradients
+INFERENCE_ELEMENTS = 2**20  # numbers of input in one batch without gradients
 DRAWN_ELEMENTS = 2**18  # numbers of output in one batch of draws: they stay in the cache of a processor
 
 
@@ -325,7 +325,8 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         raw = read(X, kind)
         if raw is None:
             raw = Raw(validate_data(self, X, reset=reset, ensure_all_finite=False), "vector", "numpy")
-            refuse_infinity(raw)
+            if reset:  # else each block of rows is looked at when it is scaled
+                refuse_infinity(raw)
             return raw
         if raw.kind == "vector":
             framed = raw.container in ("pandas", "polars", "pyarrow")
@@ -340,7 +341,7 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         rows = max(1, INFERENCE_ELEMENTS // max(1, self.schema_.size))
         for start in range(0, len(raw.values), rows):
             part = slice(start, start + rows)
-            yield part, self.codec_.encode(raw.take(part), dtype)
+            yield part, self.codec_.encode(raw.take(part), dtype, start)
 
     def _ready(self, dtype: torch.dtype) -> tuple[AutoencoderModule, torch.device]:
         """Return the module in evaluation mode, on the device and in the precision asked for."""
@@ -361,18 +362,18 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Run ``pick`` over batches of rows without gradients."""
         dtype = self._dtype(raw.values, resolve_device(self.device))
         module, device = self._ready(dtype)
-        out: NDArray[Any] | None = None
+        out: Tensor | None = None
         with torch.inference_mode():
             for part, table in self._chunks(raw, dtype):
                 if support:
                     check_support(module.likelihood, table, self.codec_, " in X")
-                result = pick(module, table.to(device).slice(0, len(table))).cpu().numpy()
+                result = pick(module, table.to(device).slice(0, len(table)))
                 if out is None:
-                    out = np.empty((len(raw.values), *result.shape[1:]), dtype=result.dtype)
+                    out = torch.empty((len(raw.values), *result.shape[1:]), dtype=result.dtype)
                 out[part] = result
         if out is None:
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-        return out
+        return out.numpy()
 
     def _decode(
         self, Z: NDArray[Any], condition: NDArray[np.float64] | None = None, *, noise: bool = False
@@ -391,10 +392,10 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return np.concatenate(parts)
 
     def _log_volume(self, raw: Raw) -> NDArray[np.float64]:
-        if not self.module_.likelihood.density:
+        if not self.module_.likelihood.density or not self.codec_.scaling.log_volume().any():
             return np.zeros(len(raw.values))
         values = raw.values
-        mask = ~np.isnan(values) if values.dtype.kind == "f" and np.isnan(values).any() else None
+        mask = None if all_finite(values) else ~np.isnan(values)
         return self.codec_.log_volume(mask, len(values))
 
 

@@ -16,10 +16,19 @@ from diabolo.parts.penalties import Penalty
 from diabolo.principal import start_at_principal_components
 from diabolo.records import Batch, Code, Schema, Trace
 
-__all__ = ["AutoencoderModule"]
+__all__ = ["AutoencoderModule", "start_rows"]
 
-START_ROWS = 20_000  # training rows that parts look at before training
+START_ROWS, START_ELEMENTS = (
+    (2048, 20_000),
+    2**22,
+)  # training rows that parts look at before training, and numbers in them
 CODE_ROWS = 4096  # training rows whose codes a bottleneck looks at before training
+
+
+def start_rows(size: int) -> int:
+    """Return how many training rows of ``size`` features parts look at before training."""
+    least, most = START_ROWS
+    return max(least, min(most, START_ELEMENTS // size))
 
 
 class AutoencoderModule(nn.Module):
@@ -116,7 +125,11 @@ class AutoencoderModule(nn.Module):
 
     def log_prob(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return ``log p(x | z)`` ``(B,)``: the sum over observed features, in nats."""
-        return self.log_prob_elements(raw, batch).flatten(1).sum(1)
+        return self.likelihood.rows(raw, batch.x, batch.mask)
+
+    def mean_log_prob(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over rows of :meth:`log_prob`, a scalar in nats, without making each row's."""
+        return self.likelihood.total(raw, batch.x, batch.mask) / len(batch.x)
 
     @torch.no_grad()
     def start(self, batch: Batch) -> None:
@@ -125,7 +138,7 @@ class AutoencoderModule(nn.Module):
         Parameters
         ----------
         batch : Batch
-            Rows for training, at random; ``START_ROWS`` of them are enough.
+            Rows for training, at random; :func:`start_rows` says how many are enough.
         """
         for part in self.modules():
             on_start: Callable[[Batch], None] | None = getattr(part, "on_start", None)

@@ -38,7 +38,7 @@ def elbo(module: AutoencoderModule, batch: Batch, progress: float, *, warmup: fl
         Share of training over which the weight ``w`` of the code's costs rises from 0 to 1.
     """
     trace = module.trace(batch, sample=True, corrupt=True, progress=progress)
-    terms: dict[str, Tensor] = {"reconstruction": -module.log_prob(trace.raw, trace.batch).mean()}
+    terms: dict[str, Tensor] = {"reconstruction": -module.mean_log_prob(trace.raw, trace.batch)}
     total = terms["reconstruction"]
     weight = rising(progress, warmup)
     for name, cost in trace.code.costs.items():

@@ -21,12 +21,14 @@ from diabolo.parts.networks.mlp import MLP
 from diabolo.parts.networks.recurrent import Recurrent
 from diabolo.records import Schema
 from diabolo.training.device import resolve_precision
-from diabolo.training.loop import Settings
+from diabolo.training.loop import WARMUP, Settings
 from diabolo.training.ranks import join
 
 __all__ = ["SharedParameters"]
 
 AUTO_STEPS = 8000  # optimiser steps that max_epochs="auto" plans for
+TURNED = 128  # rows or columns up to which optimizer="soap" turns a matrix: above, a step takes too long
+PATIENT_STEPS = 100  # optimiser steps that patience="auto" waits for at least
 CONVOLUTIONS = ("shortcut_conv", "conv")
 RECURRENT = ("gru", "lstm")
 FITS = {  # the kinds of rows that each network is for
@@ -115,7 +117,12 @@ class SharedParameters:
         "passes over the training rows for each layer that is pre-trained; 'auto' is a fifth of max_epochs and at least 5",
     ] = "auto"
     batch_size: Annotated[int | Literal["auto"], Ge(1), "rows in a step; 'auto' grows with the number of rows"] = "auto"
-    learning_rate: Annotated[float, Gt(0), "highest learning rate of AdamW"] = 2e-3
+    optimizer: Annotated[
+        Literal["adamw", "soap"],
+        "how steps are taken: 'adamw', or 'soap', which turns the gradients of weight matrices of up to 128 rows or columns to "
+        "their principal axes first: fewer steps, each a little longer, for networks with a narrow layer",
+    ] = "adamw"
+    learning_rate: Annotated[float, Gt(0), "highest learning rate"] = 2e-3
     schedule: Annotated[
         Literal["cosine", "constant"], "course of the learning rate: a short rise and a cosine fall, or constant"
     ] = "cosine"
@@ -128,8 +135,9 @@ class SharedParameters:
     patience: Annotated[
         int | Literal["auto"] | None,
         Ge(1),
-        "epochs without a better validation loss before training stops; 'auto' is a fifth of max_epochs and at least 5; "
-        "None never stops early",
+        "epochs without a better validation loss before training goes back to the best weights, lets the learning rate fall to "
+        "zero over some more epochs, and stops; 'auto' is a twentieth of max_epochs (for codes that are drawn a tenth), and at "
+        "least 5 and 100 steps; None never stops early",
     ] = "auto"
     device: Annotated[str, "'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1' or 'mps'"] = "auto"
     precision: Annotated[
@@ -153,7 +161,8 @@ class SharedParameters:
         str | Path | None, "folder in which the run is saved after each epoch, and from which it goes on after a kill"
     ] = None
 
-    _auto_likelihood = "gaussian"  # not annotated, hence not a parameter
+    _auto_likelihood = "gaussian"  # not annotated, hence not parameters
+    _patience_share = 0.05  # of max_epochs: what patience="auto" waits
 
     def _warmup(self) -> float:
         """Return the share of training over which the cost of the code rises to its full weight."""
@@ -239,16 +248,20 @@ class SharedParameters:
         max_epochs = min(500, max(10, math.ceil(AUTO_STEPS / math.ceil(n_train / batch_size))))
         if self.max_epochs != "auto":
             max_epochs = self.max_epochs
-        patience = max(5, max_epochs // 5) if self.patience == "auto" else self.patience
+        patience = self.patience
+        if patience == "auto":
+            waiting = math.floor(self._patience_share * max_epochs)
+            patience = max(5, waiting, math.ceil(PATIENT_STEPS / math.ceil(n_train / batch_size)))
         return Settings(
             max_epochs=max_epochs,
             batch_size=batch_size,
             learning_rate=self.learning_rate,
+            widest=TURNED if self.optimizer == "soap" else 0,
             schedule=self.schedule,
             weight_decay=self.weight_decay,
             gradient_clip=self.gradient_clip,
             patience=patience,
-            patience_from=self._patience_from(),
+            patience_from=max(self._patience_from(), 0.0 if self.schedule == "constant" else WARMUP),
             max_time=self.max_time,
             device=device,
             precision=resolve_precision(self.precision, device),

@@ -15,16 +15,17 @@ EXACT = 512  # up to this many features the covariance is decomposed exactly, ab
 
 def principal_components(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, float]:
     """Return mean ``(d,)``, variances ``(k,)``, directions ``(d, k)`` and the mean variance of what is left, in float64."""
-    x = x.double()
+    d = x.shape[1]
+    exact = min(d, len(x)) <= EXACT
+    x = x.double() if exact else x
     mean = x.mean(dim=0)
     x = x - mean
-    d = x.shape[1]
     total = float(x.square().sum() / len(x))
-    if min(d, len(x)) <= EXACT:
+    if exact:
         _, s, v = torch.linalg.svd(x, full_matrices=False) if len(x) < d else _from_covariance(x)
     else:
-        _, s, v = torch.svd_lowrank(x, q=min(k + 16, d, len(x)), niter=4)
-        v = v.T
+        _, s, v = (t.double() for t in torch.svd_lowrank(x, q=min(k + 16, d, len(x)), niter=3))
+        mean, v = mean.double(), v.T
     k = min(k, len(s))
     variances = s[:k].square() / len(x)
     rest = max(total - float(variances.sum()), 0.0) / max(d - k, 1)
@@ -87,6 +88,8 @@ def start_at_principal_components(
     and a deterministic code at the principal components divided by one common width, so that distances between codes are
     distances between rows.
 
+    Where units are cut off at 0 they start ``bottleneck.margin`` standard deviations above it, and the decoder allows for that.
+
     With a context :math:`c`, components are those of what is left of :math:`x` after its regression on the context, :math:`Bc`
     (for classes: what a class mean differs from the mean by), and :math:`m + Bc` takes the place of :math:`m`.
 
@@ -148,4 +151,8 @@ def start_at_principal_components(
         if not likelihood.robust:  # a robust centre is that of the rest already
             centre = centre - context.double().mean(dim=0) @ slopes
         decoder.weight[:d, bottleneck.out_features :] = slopes.T.to(decoder.weight)
+    if bottleneck.margin:
+        above = bottleneck.margin * variances.sqrt() / gain  # (k,)
+        encoder.bias[:k] += above.to(encoder.bias)
+        centre = centre - slope * (directions * gain) @ above
     decoder.bias[:d] = centre.to(decoder.bias)

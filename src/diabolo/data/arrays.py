@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diabolo.data.conditions import Conditions
 from diabolo.data.images import read_images, stack_images
-from diabolo.data.raw import Raw, fill_masked, is_wide, refuse_infinity
+from diabolo.data.raw import Raw, all_finite, fill_masked, is_wide, refuse_infinity
 from diabolo.data.scaling import Scaling, choose_scale, fit_scaling
 from diabolo.data.series import is_ragged, read_series, write_series
 from diabolo.data.tables import is_frame, read_frame, write_frame
@@ -131,8 +131,7 @@ class ArrayCodec:
             raise ValueError(f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required.")
         flat = values.reshape(len(values), -1)
         names = raw.columns or tuple(str(j) for j in range(flat.shape[1]))
-        is_float = values.dtype.kind == "f"
-        if is_float:
+        if not all_finite(values):
             never = np.isnan(values).all(axis=(0, *range(2, values.ndim)))  # of a column, or of a channel
             if never.any():
                 empty = np.flatnonzero(never)
@@ -140,11 +139,14 @@ class ArrayCodec:
                 listed = ", ".join(repr(names[j]) for j in empty[:8])
                 raise ValueError(f"{len(empty)} {what}(s) have no observed value: {listed}. Drop them before fit.")
             low, high = np.fmin.reduce(flat, axis=0), np.fmax.reduce(flat, axis=0)  # NaN for a pixel never seen
-            observed = flat[~np.isnan(flat)] if np.isnan(flat).any() else flat
+            observed = flat[~np.isnan(flat)]
         else:
             low, high, observed = flat.min(axis=0), flat.max(axis=0), flat
         unit = bool(observed.min() >= 0 and observed.max() <= 1)
-        binary = unit and bool(((observed == 0) | (observed == 1)).all())
+        binary = unit and all(
+            bool(((some == 0) | (some == 1)).all())
+            for some in (observed[:1000], observed)  # most data are told by a few rows
+        )
         how = scale if scale is not None else "none"
         if how == "auto":
             how = choose_scale(low, high, binary=binary, image=raw.kind == "image", series=raw.kind == "series")
@@ -207,17 +209,19 @@ class ArrayCodec:
         values[:, :, :steps] = raw.values
         return raw._replace(values=values)
 
-    def encode(self, raw: Raw, dtype: torch.dtype = torch.float32) -> Table:
-        """Scale rows into tensors; missing cells become 0 with a mask of 0."""
+    def encode(self, raw: Raw, dtype: torch.dtype = torch.float32, first: int = 0) -> Table:
+        """Scale rows into tensors; missing cells become 0 with a mask of 0. Errors number rows from ``first``."""
         if raw.values.shape[1:] != self.schema.shape:
             raise ValueError(f"X has rows of shape {raw.values.shape[1:]}, expected {self.schema.shape} as seen in fit")
-        refuse_infinity(raw)
         scaled = self.scaling.forward(raw.values, np.float64 if dtype == torch.float64 else np.float32)
         mask = None
-        if not np.isfinite(scaled).all():
-            self._refuse_overflow(raw, scaled)
+        if self.scaling.quantiles is not None:
+            refuse_infinity(raw, first)  # of which a quantile transform makes a number
+        if not all_finite(scaled):
+            refuse_infinity(raw, first)
+            self._refuse_overflow(raw, scaled, first)
             missing = np.isnan(scaled)
-            scaled[missing] = 0.0
+            scaled = np.where(missing, scaled.dtype.type(0), scaled)
             mask = torch.from_numpy(~missing).to(dtype)
         return Table(self.schema, torch.from_numpy(scaled), mask, self.context(raw.condition, dtype))
 
@@ -225,14 +229,14 @@ class ArrayCodec:
         """Return the context ``(n, C)`` for codes of a condition, ``None`` for a model without one."""
         return None if self.conditions is None or condition is None else self.conditions.expand(condition, dtype)
 
-    def _refuse_overflow(self, raw: Raw, scaled: NDArray[Any]) -> None:
+    def _refuse_overflow(self, raw: Raw, scaled: NDArray[Any], first: int) -> None:
         """Raise where a value is too far from what fit saw to be a number once scaled."""
         if not np.isinf(scaled).any():
             return
         row, *position = (int(i) for i in np.argwhere(np.isinf(scaled))[0])
         feature = self.schema.feature(int(np.ravel_multi_index(tuple(position), self.schema.shape)))
         raise ValueError(
-            f"{feature} has {raw.values[(row, *position)]:.3g} in row {row}, too far from the values seen in fit to scale; "
+            f"{feature} has {raw.values[(row, *position)]:.3g} in row {first + row}, too far from the values seen in fit to scale; "
             "clip it, or write NaN for a missing cell"
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from diabolo.data.conditions import Conditions
 
-__all__ = ["Raw", "fill_masked", "is_listed", "is_wide", "refuse_infinity"]
+__all__ = ["Raw", "all_finite", "fill_masked", "is_listed", "is_wide", "refuse_infinity"]
 
 
 class Raw(NamedTuple):
@@ -55,9 +55,19 @@ def is_wide(values: NDArray[Any]) -> bool:
     return values.dtype.itemsize >= 4 and values.dtype != np.float32
 
 
-def refuse_infinity(raw: Raw) -> None:
-    """Raise when a cell is infinite; a missing cell is written as NaN."""
-    if raw.values.dtype.kind != "f" or not np.isinf(raw.values).any():
+def all_finite(values: NDArray[Any]) -> bool:
+    """Tell whether no cell is missing or infinite: one pass without a copy where that is so."""
+    if values.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # a sum is not finite where a cell is not
+            return True
+    return bool(np.isfinite(values).all())
+
+
+def refuse_infinity(raw: Raw, first: int = 0) -> None:
+    """Raise when a cell is infinite, rows being numbered from ``first``; a missing cell is written as NaN."""
+    if all_finite(raw.values) or not np.isinf(raw.values).any():
         return
     where = np.argwhere(np.isinf(raw.values))[0]
     if raw.kind == "vector":
@@ -67,6 +77,6 @@ def refuse_infinity(raw: Raw) -> None:
     else:
         column = f"pixel {tuple(int(i) for i in where[1:])}"
     raise ValueError(
-        f"Input X contains infinity or a value too large: row {where[0]}, {column}. "
+        f"Input X contains infinity or a value too large: row {first + where[0]}, {column}. "
         "Write NaN for a missing cell, or clip the value."
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["Scaling", "choose_scale", "fit_scaling"]
 
 Array = NDArray[Any]
+BLOCK = 2**19  # numbers whose moments are taken at a time: few enough to stay in the cache of a processor
 
 
 class Scaling:
@@ -30,7 +31,9 @@ class Scaling:
         self.name, self.center, self.width, self.quantiles = name, center, width, quantiles
 
     def forward(self, values: Array, dtype: Any) -> Array:
-        """Scale ``values`` into a new array of ``dtype``; NaN stays NaN."""
+        """Scale ``values`` to ``dtype``; NaN stays NaN. What is right already is handed back as it is, not as a copy."""
+        if self.name == "none" and values.dtype == dtype and values.flags.c_contiguous and values.flags.writeable:
+            return values
         if self.quantiles is not None:
             steady = np.subtract(values, self.center, dtype=np.float64, casting="unsafe") / self.width
             return np.asarray(self._quantile_transformer().transform(steady), dtype=dtype)
@@ -51,6 +54,8 @@ class Scaling:
         if self.quantiles is not None:
             steady = self._quantile_transformer().inverse_transform(scaled.astype(np.float64))
             return np.asarray(steady * self.width + self.center, dtype=dtype)
+        if self.name == "none":
+            return scaled
         out: Array = scaled * self.width.astype(dtype)
         out += self.center.astype(dtype)
         return out
@@ -184,9 +189,20 @@ def _fit_quantiles(values: Array) -> Scaling:
 
 
 def _moments(values: Array, over: tuple[int, ...], shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return mean and standard deviation; a second pass takes out the rounding error of the first mean."""
-    center = np.nanmean(values, axis=over, dtype=np.float64).reshape(shape)
-    gap = np.subtract(values, center, dtype=np.float64, casting="unsafe")
-    shift = np.nanmean(gap, axis=over).reshape(shape)
-    variance = np.nanmean(np.square(gap, out=gap), axis=over).reshape(shape) - shift**2
-    return center + shift, np.sqrt(np.maximum(variance, 0.0))
+    """Return mean and standard deviation, from those of blocks of rows, which are merged (Chan, Golub and LeVeque, 1983)."""
+    count, mean, square = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    rows = max(1, BLOCK // max(1, values[0].size))
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows]
+        seen = ~np.isnan(block) if block.dtype.kind == "f" and np.isnan(block).any() else np.True_
+        n = np.broadcast_to(np.sum(np.broadcast_to(seen, block.shape), axis=over).reshape(shape), shape).astype(float)
+        safe = np.maximum(n, 1)
+        here = np.sum(block, axis=over, dtype=np.float64, where=seen).reshape(shape) / safe
+        gap = np.subtract(block, here, dtype=np.float64, casting="unsafe")
+        shift = np.sum(gap, axis=over, where=seen).reshape(shape)  # the rounding error of the mean
+        spread = np.sum(np.square(gap, out=gap), axis=over, where=seen).reshape(shape) - shift**2 / safe
+        here, both = here + shift / safe, np.maximum(count + n, 1)
+        square += spread + (here - mean) ** 2 * count * n / both
+        mean += (here - mean) * n / both
+        count += n
+    return mean, np.sqrt(np.maximum(square / np.maximum(count, 1), 0.0))

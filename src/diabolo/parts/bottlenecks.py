@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from diabolo.records import Code
 
-__all__ = ["Bottleneck", "Gaussian", "Identity", "NormalPrior", "draw_gaussian", "gaussian_entropy", "gaussian_kl"]
-__all__ += ["gaussian_log_prob", "split_gaussian"]
+__all__ = ["Bottleneck", "Gaussian", "Identity", "NormalPrior", "Rectified", "draw_gaussian", "gaussian_entropy"]
+__all__ += ["gaussian_kl", "gaussian_log_prob", "split_gaussian"]
 
 
 class Bottleneck(nn.Module, ABC):
@@ -29,6 +29,8 @@ class Bottleneck(nn.Module, ABC):
         Whether :meth:`prior` can draw codes.
     linear : bool
         Whether the centre of the code is the first ``out_features`` channels of the input, unchanged.
+    margin : float
+        Standard deviations above 0 at which units start where the code is linear above 0 only.
     stochastic : bool
         Whether training draws the code from a distribution.
     """
@@ -38,6 +40,7 @@ class Bottleneck(nn.Module, ABC):
     spatial: bool = False
     generative: bool = False
     linear: bool = False
+    margin: float = 0.0
     stochastic: bool = False
 
     @abstractmethod
@@ -83,6 +86,22 @@ class Identity(Bottleneck):
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Return ``activation(h)``."""
         return Code(self.activation(h), {}, {})
+
+
+class Rectified(Identity):
+    """The code is the encoder's output where that is above 0, else 0; nearly all of it is when training starts.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Width of the code.
+    """
+
+    margin = 2.5
+
+    def __init__(self, latent_dim: int):
+        super().__init__(latent_dim, nn.ReLU())
+        self.linear = True
 
 
 class NormalPrior(Identity):

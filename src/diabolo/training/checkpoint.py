@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
@@ -21,10 +20,11 @@ from diabolo.training.ranks import Ranks
 if TYPE_CHECKING:
     from diabolo.training.loop import Run
 
-__all__ = ["FILE_NAME", "check_folder", "flatten_optimizer", "load_optimizer", "read_checkpoint", "read_fingerprint"]
-__all__ += ["resume_run", "save_run", "shared_checkpoint", "write_checkpoint"]
+__all__ = ["FILE_NAME", "check_folder", "read_checkpoint", "read_fingerprint", "resume_run", "save_run"]
+__all__ += ["shared_checkpoint", "write_checkpoint"]
 
 FILE_NAME = "checkpoint.safetensors"
+NUMBERS = ("epoch", "steps", "best_value", "waited", "lr_scale", "retries", "seconds", "cooled_from", "cooled_until")
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -82,21 +82,6 @@ def read_fingerprint(folder: Path) -> dict[str, Any] | None:
     return None if found is None else dict(found[1]["fingerprint"])
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's tensors by name."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give the optimiser the tensors that ``flatten_optimizer`` returned, as copies."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        i, key = name.split(".", 1)
-        state.setdefault(int(i), {})[key] = tensor.clone()
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
 def save_run(run: Run, progress: Progress) -> None:
     """Write the checkpoint; where that fails, say so and go on: the last good one stays, and what is learned is not lost."""
     folder, behind = run.settings.checkpoint, run.epoch - 1 - run.saved
@@ -105,10 +90,9 @@ def save_run(run: Run, progress: Progress) -> None:
     if run.settings.ranks.is_first:
         tensors = {f"module.{k}": v for k, v in run.module.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in (run.best or {}).items()}
-        tensors |= {f"optimizer.{k}": v for k, v in flatten_optimizer(run.optimizer).items()}
+        tensors |= {f"optimizer.{k}": v for k, v in run.optimizer.tensors().items()}
         tensors |= {f"generator.{k}": v for k, v in generator_state(run.settings.device).items()}
-        numbers = ("epoch", "steps", "best_value", "waited", "lr_scale", "retries", "seconds")
-        meta = {k: getattr(run, k) for k in numbers} | {"scaler": run.scaler.state_dict()}
+        meta = {k: getattr(run, k) for k in NUMBERS} | {"scaler": run.scaler.state_dict()}
         meta |= {"history": run.history.to_json(), "fingerprint": run.settings.fingerprint}
         try:
             write_checkpoint(folder, tensors, meta)
@@ -139,7 +123,7 @@ def resume_run(run: Run) -> bool:
         group, key = name.split(".", 1)
         groups[group][key] = tensor
     run.module.load_state_dict(groups["module"])
-    load_optimizer(run.optimizer, groups["optimizer"])
+    run.optimizer.load(groups["optimizer"])
     set_generator_state(groups["generator"], run.settings.device)
     run.best = groups["best"] or None
     run.history = History.from_json(meta.pop("history"))

@@ -16,18 +16,21 @@ from diabolo.module import AutoencoderModule
 from diabolo.objectives import Objective
 from diabolo.records import Batch, History
 from diabolo.seeding import generator_state, seeded, set_generator_state
-from diabolo.training.checkpoint import check_folder, flatten_optimizer, load_optimizer, resume_run, save_run
+from diabolo.training.checkpoint import check_folder, resume_run, save_run
 from diabolo.training.device import autocast, gradient_scaler
 from diabolo.training.diagnosis import diagnose
+from diabolo.training.optimizer import Optimizer
 from diabolo.training.progress import Progress
 from diabolo.training.ranks import PeerError, Ranks
 from diabolo.training.rows import Rows
 from diabolo.training.stopping import INTERRUPTED, TIME, Stop
 
-__all__ = ["Callback", "DivergenceError", "Run", "Settings", "train"]
+__all__ = ["WARMUP", "Callback", "DivergenceError", "Run", "Settings", "train"]
 
 EVALUATION_ROWS = 4096  # rows in a batch without gradients
 METRIC_ROWS = 1024  # rows on which mse is watched
+WARMUP = 0.05  # share of training over which the learning rate rises
+COOLDOWN = 0.2  # of the epochs up to the best: how long the learning rate falls when there is no better one
 RETRIES = 5  # recoveries from a non-finite loss before giving up
 
 
@@ -45,6 +48,7 @@ class Settings:
     schedule: str = "cosine"
     weight_decay: float = 0.0
     gradient_clip: float | None = None
+    widest: int = 0
     patience: int | None = None
     patience_from: float = 0.0
     max_time: float | None = None
@@ -62,7 +66,7 @@ class Run:
     """The state of a run; callbacks see it, a checkpoint holds it."""
 
     module: AutoencoderModule
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     settings: Settings
     history: History = field(default_factory=History)
     epoch: int = 0
@@ -73,6 +77,8 @@ class Run:
     lr_scale: float = 1.0
     retries: int = 0
     seconds: float = 0.0
+    cooled_from: int = 0
+    cooled_until: int = 0
     saved: int = 0  # epoch of the last good checkpoint
     scaler: torch.amp.GradScaler = field(init=False)
 
@@ -214,9 +220,10 @@ def _train(
                 progress.update(run.epoch, row)
                 stops = [watcher.on_epoch_end(run) for watcher in watchers]  # each sees every epoch
                 asked, interrupted = ranks.largest(any(s is True for s in stops), stop.interrupted)
-                run.history.stop_reason = (
-                    cut or _stop_reason(run, bool(asked)) or ("interrupted" if interrupted else "")
-                )
+                if _is_stuck(run) and not run.cooled_until and not asked and not cut:
+                    _begin_cooling(run)
+                ended = _stop_reason(run, bool(asked))
+                run.history.stop_reason = cut or ended or ("interrupted" if interrupted else "")
                 good = _snapshot(run)
                 if cut:
                     event = f"epoch {run.epoch}: ended after {done} of {steps_per_epoch} steps, and was judged like a whole one"
@@ -249,19 +256,19 @@ def _run_epoch(
     seen: list[tuple[int, Tensor, dict[str, Tensor]]] = []
     for batch in rows.shuffled(settings.batch_size):
         progress = run.steps / total
-        run.optimizer.param_groups[0]["lr"] = _learning_rate(settings, progress) * run.lr_scale
+        run.optimizer.param_groups[0]["lr"] = _learning_rate(settings, progress) * run.lr_scale * _cooled(run)
         if augment is not None:
             batch = augment(batch)
         with autocast(settings.device, settings.precision):
             loss = objective(module, batch, progress)
         run.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
         stop.agreed = ranks.average(parameters, stop.wanted())
-        run.scaler.unscale_(run.optimizer)
+        run.scaler.unscale_(run.optimizer)  # type: ignore[arg-type]
         if settings.gradient_clip is not None:
             nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
-        run.scaler.step(run.optimizer)
+        run.scaler.step(run.optimizer)  # type: ignore[arg-type]
         run.scaler.update()
-        run.optimizer.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad()
         for hook in hooks:
             hook()
         run.steps += 1
@@ -296,21 +303,46 @@ def _means(seen: list[tuple[int, Tensor, dict[str, Tensor]]], ranks: Ranks) -> d
 
 
 def _learning_rate(settings: Settings, progress: float) -> float:
-    """Rise linearly over the first twentieth of training, then fall along a cosine to a hundredth."""
+    """Rise linearly over the first share ``WARMUP`` of training, then fall along a cosine to a hundredth."""
     if settings.schedule == "constant":
         return settings.learning_rate
-    if progress < 0.05:
-        return settings.learning_rate * (0.05 + 0.95 * progress / 0.05)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95)))
+    if progress < WARMUP:
+        return settings.learning_rate * (0.05 + 0.95 * progress / WARMUP)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))))
 
 
-def _optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    fused = settings.device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(
-        [p for p in module.parameters() if p.requires_grad],
+def _is_stuck(run: Run) -> bool:
+    """Tell whether the run has waited long enough for a better validation loss."""
+    return run.settings.patience is not None and run.waited >= run.settings.patience
+
+
+def _begin_cooling(run: Run) -> None:
+    """Go back to the best weights, from which the learning rate then falls to zero: a run does not end in mid-course."""
+    epochs = max(2, round(COOLDOWN * max(run.history.best_epoch, run.waited)))
+    epochs = min(epochs, run.settings.max_epochs - run.epoch)
+    if epochs == 0 or run.best is None:
+        return
+    run.module.load_state_dict(run.best)
+    run.cooled_from, run.cooled_until = run.steps, run.steps + epochs * (run.steps // run.epoch)
+    run.history.events.append(
+        f"epoch {run.epoch}: no better validation loss for {run.waited} epochs; went back to the weights of epoch "
+        f"{run.history.best_epoch}, and the learning rate falls to zero over {epochs} epochs"
+    )
+
+
+def _cooled(run: Run) -> float:
+    """Return the share of the learning rate that cooling leaves."""
+    if not run.cooled_until:
+        return 1.0
+    return max(0.0, 1.0 - (run.steps - run.cooled_from) / (run.cooled_until - run.cooled_from))
+
+
+def _optimizer(module: nn.Module, settings: Settings) -> Optimizer:
+    return Optimizer(
+        (p for p in module.parameters() if p.requires_grad),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        fused=fused,
+        widest=settings.widest,
     )
 
 
@@ -330,7 +362,7 @@ def _stop_reason(run: Run, asked: bool) -> str:
     settings = run.settings
     if asked:
         return "stopped by a callback"
-    if settings.patience is not None and run.waited >= settings.patience:
+    if run.steps >= run.cooled_until if run.cooled_until else _is_stuck(run):
         return f"no better validation loss for {settings.patience} epochs"
     if run.epoch >= settings.max_epochs:
         return f"reached max_epochs={settings.max_epochs}"
@@ -364,14 +396,14 @@ Snapshot = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], int]
 
 def _snapshot(run: Run) -> Snapshot:
     weights = {k: v.detach().clone() for k, v in run.module.state_dict().items()}
-    moments = {k: v.clone() for k, v in flatten_optimizer(run.optimizer).items()}
+    moments = {k: v.clone() for k, v in run.optimizer.tensors().items()}
     return weights, moments, generator_state(run.settings.device), run.steps
 
 
 def _load(run: Run, good: Snapshot) -> None:
     weights, moments, generators, run.steps = good
     run.module.load_state_dict(weights)
-    load_optimizer(run.optimizer, moments)
+    run.optimizer.load(moments)
     set_generator_state(generators, run.settings.device)
 
 
@@ -385,7 +417,7 @@ def _recover(run: Run, good: Snapshot, rows: Rows) -> None:
             f"the loss is not finite in epoch {run.epoch + 1}, even at a learning rate of "
             f"{run.settings.learning_rate * run.lr_scale:.3g}. {cause}"
         )
-    run.optimizer.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad()
     run.lr_scale *= 0.25
     run.history.events.append(
         f"epoch {run.epoch + 1}: the loss was not finite; went back to the last good weights "

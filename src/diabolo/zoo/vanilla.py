@@ -10,8 +10,9 @@ from diabolo.checks import Ge, ParameterError
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
-from diabolo.parts.bottlenecks import Bottleneck, Identity
+from diabolo.parts.bottlenecks import Bottleneck, Identity, Rectified
 from diabolo.parts.corruptions import CORRUPTIONS, Corruption
+from diabolo.parts.networks.base import ACTIVATIONS
 from diabolo.records import Schema
 
 __all__ = ["Autoencoder", "CustomAutoencoder", "DenoisingAutoencoder"]
@@ -44,8 +45,16 @@ class Autoencoder(BaseAutoencoder):
     ((150, 2), (150, 4))
     """
 
+    code_activation: Annotated[
+        Literal["identity", "relu", "sigmoid", "tanh"],
+        "function of the code; with 'relu' and hidden=() it is the single layer of many tutorials",
+    ] = "identity"
+
     def _bottleneck(self, schema: Schema) -> Bottleneck:
-        return Identity(self._code_width(schema))
+        width = self._code_width(schema)
+        if self.code_activation == "relu":
+            return Rectified(width)
+        return Identity(width, None if self.code_activation == "identity" else ACTIVATIONS[self.code_activation]())
 
 
 @register
