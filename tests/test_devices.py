@@ -1,4 +1,4 @@
-"""Training on a device that no machine lacks: "meta", whose tensors have a shape and a place, but no values."""
+"""Devices and precisions; and training on "meta", whose tensors have a shape and a place, but no values."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_digits
+from torch import nn
 
 import diabolo.estimator
+from diabolo import Autoencoder, AutoencoderModule
+from diabolo.parts.bottlenecks import Identity
+from diabolo.parts.likelihoods import Gaussian
+from diabolo.parts.penalties import WeightL1
+from diabolo.records import Schema
+from diabolo.training import device as device_module
 from diabolo.training.device import autocast, gradient_scaler
 from rows import ROWS
 
@@ -74,3 +82,47 @@ def test_a_step_keeps_to_the_device_of_the_rows(estimator, monkeypatch):
     except Taken:
         return
     raise AssertionError("no step was taken")
+
+
+# bfloat16 by itself -------------------------------------------------------------------------------------------------------------
+
+
+def wide(penalties=(), bottleneck=None):
+    return AutoencoderModule(
+        Schema("vector", (64,), 10),
+        encoder=nn.Sequential(nn.Linear(64, 8192), nn.Linear(8192, 64)),
+        decoder=nn.Linear(64, 64),
+        bottleneck=bottleneck or Identity(64),
+        likelihood=Gaussian(),
+        penalties=penalties,
+    )
+
+
+def test_bfloat16_is_taken_where_it_pays_and_was_measured(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(device_module, "bfloat16_is_fast", lambda: True)
+    assert device_module.pays_in_bfloat16(wide(), 256, cpu)
+    assert not device_module.pays_in_bfloat16(wide(), 64, cpu)
+    assert not device_module.pays_in_bfloat16(wide(), 256, torch.device("cuda"))
+    assert not device_module.pays_in_bfloat16(wide(penalties=(WeightL1(1.0),)), 256, cpu)
+    assert not device_module.pays_in_bfloat16(wide(bottleneck=Identity(64, nn.Tanh())), 256, cpu)
+    monkeypatch.setattr(device_module, "bfloat16_is_fast", lambda: False)
+    assert not device_module.pays_in_bfloat16(wide(), 256, cpu)
+
+
+def test_bfloat16_is_as_good_within_the_noise_of_seeds():
+    X = load_digits().data / 16
+    how = {"hidden": (64,), "max_epochs": 15, "patience": None, "scale": None}
+
+    def losses(precision):
+        fits = (Autoencoder(8, precision=precision, random_state=seed, **how).fit(X) for seed in range(4))
+        return np.array([m.history_["val_mse"][-1] for m in fits])
+
+    full, half = losses("float32"), losses("bfloat16")
+    # same seeds have the same rows held out and the same start: what is left is rounding and the order of its effects
+    assert np.abs((half - full) / full).max() < 0.05
+    assert abs(half.mean() - full.mean()) < full.std()
+
+
+def test_the_choice_is_told():
+    assert Autoencoder(2, max_epochs=1, random_state=0).fit(load_digits().data[:50]).choices_["precision"] == "float32"

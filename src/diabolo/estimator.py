@@ -32,7 +32,7 @@ from diabolo.parts.penalties import Penalty, WeightL1
 from diabolo.records import Batch, History, Schema, Table
 from diabolo.seeding import draw_seed, seeded
 from diabolo.training.checkpoint import read_fingerprint
-from diabolo.training.device import resolve_device
+from diabolo.training.device import pays_in_bfloat16, resolve_device
 from diabolo.training.layerwise import layer_modules, pretrain_layers
 from diabolo.training.loop import Run, Settings, train
 from diabolo.training.rows import Rows, Selection
@@ -149,6 +149,9 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             module = self._build(codec.schema)
             check_support(module.likelihood, table, codec)
             module.start(table.take(order[n_valid:][: start_rows(codec.schema.size)]))
+            pays = self.precision == "auto" and pays_in_bfloat16(module, settings.batch_size, device)
+            if settings.ranks.first(bytes([pays]))[0]:  # one measurement for all processes
+                settings = dataclasses.replace(settings, precision="bfloat16")
             module, table, order = module.to(device), table.to(device), order.to(device)
             rows, held_out = Selection(table, order[n_valid:]), Selection(table, order[:n_valid])
             history = train(

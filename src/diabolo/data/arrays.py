@@ -236,8 +236,8 @@ class ArrayCodec:
         row, *position = (int(i) for i in np.argwhere(np.isinf(scaled))[0])
         feature = self.schema.feature(int(np.ravel_multi_index(tuple(position), self.schema.shape)))
         raise ValueError(
-            f"{feature} has {raw.values[(row, *position)]:.3g} in row {first + row}, too far from the values seen in fit to scale; "
-            "clip it, or write NaN for a missing cell"
+            f"{feature} has {raw.values[(row, *position)]:.3g} in row {first + row}, too far from the values seen in fit to "
+            "scale; clip it, or write NaN for a missing cell"
         )
 
     def decode(

@@ -247,18 +247,17 @@ class LearnedGaussian(Likelihood):
             return
         (raw, x, mask), now = self._seen, self._squares
         self._seen = self._squares = None
-        seen: Tensor | float = float(len(x))
-        if now is None:
-            squares = self.squares(raw, x)
-            over = (0, *(d + 1 for d, n in enumerate(self.square.shape) if n == 1))
-            if mask is None:
-                now = squares.mean(dim=over, keepdim=True)[0]
-            else:
-                seen = mask.sum(dim=over, keepdim=True)[0]
-                now = (squares * mask).sum(dim=over, keepdim=True)[0] / seen.clamp_min(1)
-        if self.ranks is not None:
-            now, seen = self.ranks.mean(now, seen)
-        if isinstance(seen, Tensor):
+        over = (0, *(d + 1 for d, n in enumerate(self.square.shape) if n == 1))
+        if mask is None:
+            if now is None:
+                now = self.squares(raw, x).mean(dim=over, keepdim=True)[0]
+            if self.ranks is not None:
+                now = self.ranks.mean(now, float(len(x)))
+        else:
+            seen = mask.sum(dim=over, keepdim=True)[0]
+            now = (self.squares(raw, x) * mask).sum(dim=over, keepdim=True)[0] / seen.clamp_min(1)
+            if self.ranks is not None:
+                now, seen = self.ranks.mean(now, seen), self.ranks.total(seen)
             now = torch.where(seen > 0, now, self.square)
         self.square.lerp_(now.to(self.square.dtype), 0.02)
         self.log_scale.copy_(0.5 * self.square.clamp_min(self.floor**2).log())

@@ -20,11 +20,18 @@ from diabolo.training.ranks import Ranks
 if TYPE_CHECKING:
     from diabolo.training.loop import Run
 
-__all__ = ["FILE_NAME", "check_folder", "read_checkpoint", "read_fingerprint", "resume_run", "save_run"]
-__all__ += ["shared_checkpoint", "write_checkpoint"]
+__all__ = [
+    "FILE_NAME",
+    "check_folder",
+    "read_checkpoint",
+    "read_fingerprint",
+    "resume_run",
+    "save_run",
+    "shared_checkpoint",
+]
+__all__ += ["write_checkpoint"]
 
 FILE_NAME = "checkpoint.safetensors"
-NUMBERS = ("epoch", "steps", "best_value", "waited", "lr_scale", "retries", "seconds", "cooled_from", "cooled_until")
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -92,7 +99,18 @@ def save_run(run: Run, progress: Progress) -> None:
         tensors |= {f"best.{k}": v for k, v in (run.best or {}).items()}
         tensors |= {f"optimizer.{k}": v for k, v in run.optimizer.tensors().items()}
         tensors |= {f"generator.{k}": v for k, v in generator_state(run.settings.device).items()}
-        meta = {k: getattr(run, k) for k in NUMBERS} | {"scaler": run.scaler.state_dict()}
+        numbers = (
+            "epoch",
+            "steps",
+            "best_value",
+            "waited",
+            "lr_scale",
+            "retries",
+            "seconds",
+            "cooled_from",
+            "cooled_until",
+        )
+        meta = {k: getattr(run, k) for k in numbers} | {"scaler": run.scaler.state_dict()}
         meta |= {"history": run.history.to_json(), "fingerprint": run.settings.fingerprint}
         try:
             write_checkpoint(folder, tensors, meta)

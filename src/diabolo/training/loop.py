@@ -220,10 +220,11 @@ def _train(
                 progress.update(run.epoch, row)
                 stops = [watcher.on_epoch_end(run) for watcher in watchers]  # each sees every epoch
                 asked, interrupted = ranks.largest(any(s is True for s in stops), stop.interrupted)
-                if _is_stuck(run) and not run.cooled_until and not asked and not cut:
+                if _is_stuck(run) and not (run.cooled_until or asked or cut):
                     _begin_cooling(run)
-                ended = _stop_reason(run, bool(asked))
-                run.history.stop_reason = cut or ended or ("interrupted" if interrupted else "")
+                run.history.stop_reason = (
+                    cut or _stop_reason(run, bool(asked)) or ("interrupted" if interrupted else "")
+                )
                 good = _snapshot(run)
                 if cut:
                     event = f"epoch {run.epoch}: ended after {done} of {steps_per_epoch} steps, and was judged like a whole one"

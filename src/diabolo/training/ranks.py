@@ -208,11 +208,11 @@ class Several(Ranks):
         self._reduce(total)
         return total.to(tensor.dtype)
 
-    def mean(self, tensor: Tensor, weight: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Average over processes, each by its ``weight``, a number or one for each element; return the sum of weights, too."""
+    def mean(self, tensor: Tensor, weight: Tensor | float) -> Tensor:
+        """Average over processes, each by its ``weight``, a number or one for each element; 0 where all of them are 0."""
         weights = torch.as_tensor(weight, dtype=torch.float32, device=tensor.device).expand_as(tensor)
         found = self.total(torch.stack([tensor.float() * weights, weights]))
-        return torch.where(found[1] > 0, found[0] / found[1], 0.0).to(tensor.dtype), found[1]
+        return torch.where(found[1] > 0, found[0] / found[1], 0.0).to(tensor.dtype)
 
     def of_first(self, tensor: Tensor) -> Tensor:
         """Return the tensor of the first process."""
