@@ -149,7 +149,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             module = self._build(codec.schema)
             check_support(module.likelihood, table, codec)
             module.start(table.take(order[n_valid:][: start_rows(codec.schema.size)]))
-            if self.precision == "auto" and pays_in_bfloat16(module, settings.batch_size, device):
+            pays = self.precision == "auto" and pays_in_bfloat16(module, settings.batch_size, device)
+            if settings.ranks.first(bytes([pays]))[0]:  # one measurement for all processes
                 settings = dataclasses.replace(settings, precision="bfloat16")
             module, table, order = module.to(device), table.to(device), order.to(device)
             rows, held_out = Selection(table, order[n_valid:]), Selection(table, order[:n_valid])
