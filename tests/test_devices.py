@@ -126,3 +126,21 @@ def test_bfloat16_is_as_good_within_the_noise_of_seeds():
 
 def test_the_choice_is_told():
     assert Autoencoder(2, max_epochs=1, random_state=0).fit(load_digits().data[:50]).choices_["precision"] == "float32"
+
+
+def test_a_run_that_is_taken_up_keeps_its_precision(monkeypatch, tmp_path):
+    X = load_digits().data[:200]
+    how = {"hidden": (16,), "max_epochs": 4, "patience": None, "random_state": 0}
+
+    def crash(run):
+        if run.epoch == 2:
+            raise KeyError("crash")
+
+    monkeypatch.setattr(diabolo.estimator, "pays_in_bfloat16", lambda *_: True)
+    whole = Autoencoder(4, **how).fit(X)
+    with pytest.raises(KeyError):
+        Autoencoder(4, checkpoint=tmp_path, callbacks=(crash,), **how).fit(X)
+    monkeypatch.setattr(diabolo.estimator, "pays_in_bfloat16", lambda *_: False)  # a busier moment
+    resumed = Autoencoder(4, checkpoint=tmp_path, **how).fit(X)
+    assert resumed.choices_["precision"] == whole.choices_["precision"] == "bfloat16"
+    assert resumed.history_["loss"] == whole.history_["loss"]

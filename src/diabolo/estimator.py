@@ -149,9 +149,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             module = self._build(codec.schema)
             check_support(module.likelihood, table, codec)
             module.start(table.take(order[n_valid:][: start_rows(codec.schema.size)]))
-            pays = self.precision == "auto" and pays_in_bfloat16(module, settings.batch_size, device)
-            if settings.ranks.first(bytes([pays]))[0]:  # one measurement for all processes
-                settings = dataclasses.replace(settings, precision="bfloat16")
+            settings = self._precise(settings, module, device)
             module, table, order = module.to(device), table.to(device), order.to(device)
             rows, held_out = Selection(table, order[n_valid:]), Selection(table, order[:n_valid])
             history = train(
@@ -170,6 +168,18 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         self.seed_, self.n_iter_ = seed, len(history)
         self.choices_ = self._choices(codec, module, settings)
         return self
+
+    def _precise(self, settings: Settings, module: AutoencoderModule, device: torch.device) -> Settings:
+        """Settle what ``precision="auto"`` is: what it was for a run that is taken up, and one measurement for all processes."""
+        if self.precision != "auto":
+            return settings
+        precision = settings.fingerprint.get("arithmetic")
+        if precision is None:
+            pays = pays_in_bfloat16(module, settings.batch_size, device)
+            precision = "bfloat16" if settings.ranks.first(bytes([pays]))[0] else settings.precision
+        return dataclasses.replace(
+            settings, precision=precision, fingerprint=settings.fingerprint | {"arithmetic": precision}
+        )
 
     def _pretraining(
         self, module: AutoencoderModule, rows: Selection, held_out: Selection, settings: Settings
@@ -217,10 +227,10 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         fingerprint = {f.name: _plain(getattr(self, f.name)) for f in parameter_fields(type(self))}
         for name in ("verbose", "callbacks", "checkpoint", "max_time", "random_state"):
             del fingerprint[name]
-        digest = hashlib.sha256(table.x.numpy().tobytes())
-        for beside in (table.mask, table.context):
-            if beside is not None:
-                digest.update(beside.numpy().tobytes())
+        digest = hashlib.sha256()
+        for tensor in (table.x, table.mask, table.context):
+            if tensor is not None:
+                digest.update(np.ascontiguousarray(tensor.numpy()).data)
         fingerprint |= {"model": type(self).__name__, "data": digest.hexdigest(), "seed": seed}
         alike = fingerprint | {"checkpoint": settings.checkpoint is not None}
         differs = ranks.differing({k: json.dumps(v).encode() for k, v in alike.items()})
@@ -243,6 +253,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
                     f"checkpoint={str(settings.checkpoint)!r} holds another run: {listed}. "
                     "Choose another folder, or delete this one to start anew."
                 )
+            fingerprint["arithmetic"] = found.get("arithmetic")
         return seed, dataclasses.replace(settings, fingerprint=fingerprint)
 
     def set_params(self, **params: Any) -> Self:

@@ -14,7 +14,7 @@ from diabolo.parts.bottlenecks import Identity
 from diabolo.parts.likelihoods import Gaussian
 from diabolo.parts.networks.mlp import FullyConnected
 from diabolo.records import Schema, Table
-from diabolo.training.loop import EVALUATION_ROWS, Run, train
+from diabolo.training.loop import Run, evaluated_rows, train
 from diabolo.training.progress import Progress
 from diabolo.training.rows import Selection
 
@@ -140,8 +140,9 @@ def _encoded(layer: AutoencoderModule, table: Table) -> Table:
     """Return the codes of all rows, undamaged."""
     layer.eval()
     codes = []
-    for start in range(0, len(table), EVALUATION_ROWS):
-        batch = table.slice(start, min(start + EVALUATION_ROWS, len(table)))
+    size = evaluated_rows(table.schema.size)
+    for start in range(0, len(table), size):
+        batch = table.slice(start, min(start + size, len(table)))
         codes.append(layer.encode(batch.x, batch.context).z)
     x = torch.cat(codes)
     return Table(dataclasses.replace(table.schema, shape=tuple(x.shape[1:]), columns=()), x, None, table.context)

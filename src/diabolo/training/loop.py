@@ -25,9 +25,9 @@ from diabolo.training.ranks import PeerError, Ranks
 from diabolo.training.rows import Rows
 from diabolo.training.stopping import INTERRUPTED, TIME, Stop
 
-__all__ = ["WARMUP", "Callback", "DivergenceError", "Run", "Settings", "train"]
+__all__ = ["WARMUP", "Callback", "DivergenceError", "Run", "Settings", "evaluated_rows", "train"]
 
-EVALUATION_ROWS = 4096  # rows in a batch without gradients
+EVALUATION_ROWS, EVALUATION_ELEMENTS = (1024, 4096), 2**20  # rows in a batch without gradients, and numbers in them
 METRIC_ROWS = 1024  # rows on which mse is watched
 WARMUP = 0.05  # share of training over which the learning rate rises
 COOLDOWN = 0.2  # of the epochs up to the best: how long the learning rate falls when there is no better one
@@ -279,6 +279,12 @@ def _run_epoch(
     return _means(seen, ranks)
 
 
+def evaluated_rows(size: int) -> int:
+    """Return how many rows of ``size`` features are judged at a time: memory does not grow with their width."""
+    least, most = EVALUATION_ROWS
+    return max(least, min(most, EVALUATION_ELEMENTS // size))
+
+
 @torch.no_grad()
 def _evaluate(run: Run, rows: Rows, objective: Objective) -> dict[str, float]:
     """Return the mean loss terms over ``rows``, with the same noise each time and the training stream left alone."""
@@ -286,7 +292,7 @@ def _evaluate(run: Run, rows: Rows, objective: Objective) -> dict[str, float]:
     ranks = run.settings.ranks
     with seeded(run.settings.valid_seed + ranks.rank, run.settings.device):
         seen = []
-        for batch in rows.in_order(EVALUATION_ROWS):
+        for batch in rows.in_order(evaluated_rows(rows.schema.size)):
             loss = objective(run.module, batch, 1.0)
             seen.append((ranks.rows(batch), loss.total, loss.terms))
     return _means(seen, ranks)
