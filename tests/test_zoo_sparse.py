@@ -596,3 +596,18 @@ def test_prefixes_that_are_none_are_refused(prefixes):
 def test_impossible_parameters_are_named(model, message):
     with pytest.raises(ParameterError, match=message):
         model.fit(X)
+
+
+def test_the_learning_rate_falls_with_the_width_of_rows():
+    rng = np.random.default_rng(0)
+    for width, rate in ((4, 5e-3), (128, 5e-3), (512, 2.5e-3)):
+        model = TopKAutoencoder(8, k=2, max_epochs=1, random_state=0).fit(rng.normal(size=(20, width)))
+        assert model.choices_["learning_rate"] == pytest.approx(rate)
+    assert (
+        TopKAutoencoder(8, k=2, learning_rate=0.1, max_epochs=1)
+        .fit(rng.normal(size=(9, 512)))
+        .choices_["learning_rate"]
+        == 0.1
+    )
+    with pytest.raises(ParameterError, match="learning_rate"):
+        TopKAutoencoder(8, learning_rate="fast").fit(rng.normal(size=(9, 5)))

@@ -141,7 +141,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         codec = ArrayCodec.fit(raw, self._scale())
         table = codec.encode(raw)
         n_valid = self._validation_rows(len(table))
-        settings = self._settings(len(table) - n_valid, device)
+        settings = self._settings(len(table) - n_valid, device, codec.schema.size)
         augment = self._augmentation(codec.schema)
         seed, settings = self._seed(settings, table)
         with seeded(seed, device):
@@ -210,6 +210,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             "hidden": list(self._hidden(codec.schema)),
             "max_epochs": settings.max_epochs,
             "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
             "patience": settings.patience,
             "device": str(settings.device),
             "precision": settings.precision,

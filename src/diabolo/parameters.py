@@ -242,7 +242,11 @@ class SharedParameters:
         bounded = self.likelihood in ("bernoulli", "sigmoid_gaussian")
         return "unit" if bounded and self.scale == "auto" else self.scale
 
-    def _settings(self, n_train: int, device: torch.device) -> Settings:
+    def _rate(self, size: int) -> float:
+        """Return the highest learning rate for rows of ``size`` features."""
+        return self.learning_rate
+
+    def _settings(self, n_train: int, device: torch.device, size: int) -> Settings:
         batch_size = min(256, max(32, 2 ** round(math.log2(max(1, n_train / 100)))))
         if self.batch_size != "auto":
             batch_size = self.batch_size
@@ -256,7 +260,7 @@ class SharedParameters:
         return Settings(
             max_epochs=max_epochs,
             batch_size=batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self._rate(size),
             widest=TURNED if self.optimizer == "soap" else 0,
             schedule=self.schedule,
             weight_decay=self.weight_decay,

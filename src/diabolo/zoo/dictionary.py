@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -252,7 +253,11 @@ class DictionaryModel(BaseAutoencoder, ABC):
         "widths of the encoder's hidden layers; () makes it linear; 'auto' sizes two layers from the data; the decoder is "
         "always one linear dictionary",
     ] = ()
-    learning_rate: Annotated[float, Gt(0), "highest learning rate of AdamW"] = 5e-3
+    learning_rate: Annotated[
+        float | Literal["auto"],
+        Gt(0),
+        "highest learning rate; 'auto' is 0.005 for up to 128 features, and above it falls with the root of their number",
+    ] = "auto"  # type: ignore[assignment]  # every other model has a number
     weight_decay: Annotated[float, Ge(0), "decoupled L2 decay of the weights, per unit of learning rate"] = 0.0
     dead_weight: Annotated[
         float, Ge(0), "weight of the auxiliary loss, by which dead units learn from the residual; 0 is none"
@@ -307,6 +312,11 @@ class DictionaryModel(BaseAutoencoder, ABC):
         active = Z > 0
         counts = active.sum(axis=0)
         return Activity(counts / len(Z), Z.sum(axis=0) / np.maximum(counts, 1), active.sum(axis=1))
+
+    def _rate(self, size: int) -> float:
+        if self.learning_rate == "auto":
+            return 5e-3 * min(1.0, math.sqrt(128 / size))
+        return self.learning_rate
 
     def _code_width(self, schema: Schema) -> int:
         return min(4096, 4 * schema.size) if self.latent_dim == "auto" else self.latent_dim
