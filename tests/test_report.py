@@ -24,7 +24,15 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from diabolo import VAE, AnomalyDetector, Autoencoder, CustomAutoencoder, PosteriorCollapseWarning, SparseAutoencoder
+from diabolo import (
+    VAE,
+    AnomalyDetector,
+    Autoencoder,
+    ConditionalVAE,
+    CustomAutoencoder,
+    PosteriorCollapseWarning,
+    SparseAutoencoder,
+)
 from diabolo.records import History
 from diabolo.report import build_report, write_report
 from diabolo.report import facts as facts_module
@@ -367,6 +375,15 @@ def test_every_model_makes_a_page(row, kind):
     page = read_page(build_report(model, X, labels=kinds))
     assert ("Generated rows" in page.words) == model.module_.bottleneck.generative
     assert sum(tag == "img" for tag, _ in page.elements) > (40 if kind == "images" else -1)
+
+
+def test_a_report_without_the_condition_says_so():
+    kinds = np.arange(len(IRIS)) % 3
+    model = ConditionalVAE(2, max_epochs=2, hidden=(16,), random_state=0).fit(IRIS, kinds)
+    assert "The condition is not known" not in read_page(build_report(model, IRIS, condition=kinds)).words
+    words = read_page(build_report(model, IRIS)).words
+    assert "The condition is not known" in words
+    assert "100% of these rows came without it" in words
 
 
 TABLES = {

@@ -189,6 +189,17 @@ def _reconstruction(facts: Facts) -> list[Advice]:
 
 def _data(facts: Facts) -> list[Advice]:
     found = []
+    told = facts.raw.condition
+    unknown = 0.0 if told is None else float(np.isnan(told).any(axis=1).mean())
+    if unknown:
+        found.append(
+            Advice(
+                "The condition is not known",
+                f"The model was fitted with a condition, and {percent(unknown)} of these rows came without it: what is shown of "
+                "them is what the model makes of a row whose condition nobody told. Hand it over with condition= "
+                "(--labels on the command line).",
+            )
+        )
     if facts.holes > 0.2:
         found.append(
             Advice(
