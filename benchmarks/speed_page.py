@@ -27,8 +27,8 @@ def overhead(found):
     ]
     return (
         "## Against a loop by hand\n\nSteps a second of `fit` over those of a hand-written loop over resident tensors, "
-        "with the same network, loss and fused AdamW: of the epochs alone, and of all that `fit` does, from reading and checking the "
-        "rows to the fitted model, in a few passes over the rows. Above 1 is faster.\n\n"
+        "with the same network, loss and fused AdamW: of the epochs alone, and of all that `fit` does, from reading and "
+        "checking the rows to the fitted model, in a few passes over the rows. Above 1 is faster.\n\n"
         + table(["network", "steps per second", "epochs", "all of fit"], rows)
     )
 
@@ -46,8 +46,9 @@ def peers(found):
     )
     return (
         "## Against other packages\n\nThe same network (784-64-784, ReLU and sigmoid), batch size, optimiser (Adam, "
-        f"1e-3) and epochs: how many times as long as ours a fit takes. {seconds}. Imports are not counted; what a package does besides "
-        "training is (PyOD scores the rows, Lightning sets up its trainer).\n\n" + table(["package", *found], rows)
+        f"1e-3) and epochs: how many times as long as ours a fit takes. {seconds}. Imports are not counted; what a "
+        "package does besides training is (PyOD scores the rows, Lightning sets up its trainer).\n\n"
+        + table(["package", *found], rows)
     )
 
 

@@ -21,8 +21,9 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
 
 from diabolo.data.arrays import ArrayCodec, read
+from diabolo.data.profile import Profile
 from diabolo.data.raw import Raw
-from diabolo.data.scaling import Scaling, fit_scaling
+from diabolo.data.scaling import Scaling, fit_quantiles, fit_scaling
 from diabolo.records import Schema
 
 SCALES = ["auto", "standard", "minmax", "quantile", "unit", None]
@@ -714,7 +715,9 @@ def test_scaling_arrays_rebuild_a_scaling():
     for how in ("none", "standard", "shared", "minmax", "quantile"):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            scaling = fit_scaling(X, how, channels=False)
+            profile = Profile(Raw(X, "vector", "numpy"), moments=True)
+            profile.add(X)
+            scaling = fit_quantiles(X) if how == "quantile" else fit_scaling(profile, how)
         again = Scaling.from_arrays(how, scaling.arrays())
         np.testing.assert_array_equal(again.forward(X, np.float64), scaling.forward(X, np.float64))
         assert again.name == how

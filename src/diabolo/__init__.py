@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diabolo.data.stream import Stream
     from diabolo.module import AutoencoderModule
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
@@ -82,6 +83,7 @@ __all__ = [
     "ResidualVQVAE",
     "RobustAutoencoder",
     "SparseAutoencoder",
+    "Stream",
     "TiedAutoencoder",
     "TopKAutoencoder",
     "TwoStageVAE",
@@ -126,6 +128,7 @@ _HOME = {
     "ResidualVQVAE": "diabolo.zoo.quantised",
     "RobustAutoencoder": "diabolo.zoo.regularised",
     "SparseAutoencoder": "diabolo.zoo.sparse",
+    "Stream": "diabolo.data.stream",
     "TiedAutoencoder": "diabolo.zoo.tied",
     "TopKAutoencoder": "diabolo.zoo.sparse",
     "TwoStageVAE": "diabolo.zoo.two_stage",

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diabolo.checks import check_parameters, parameter_fields
+from diabolo.checks import ParameterError, check_parameters, parameter_fields
 from diabolo.data.arrays import ArrayCodec
 from diabolo.data.raw import Raw
+from diabolo.data.stream import Stream
 from diabolo.declare import ADVICE, refuse_unknown, spec
 from diabolo.inference import Inference, check_support
 from diabolo.module import AutoencoderModule, start_rows
@@ -29,13 +30,14 @@ from diabolo.parts.bottlenecks import Bottleneck
 from diabolo.parts.corruptions import Corruption
 from diabolo.parts.likelihoods import LIKELIHOODS
 from diabolo.parts.penalties import Penalty, WeightL1
-from diabolo.records import Batch, History, Schema, Table
+from diabolo.records import Batch, History, Schema
 from diabolo.seeding import draw_seed, seeded
 from diabolo.training.checkpoint import read_fingerprint
 from diabolo.training.device import pays_in_bfloat16, resolve_device
 from diabolo.training.layerwise import layer_modules, pretrain_layers
 from diabolo.training.loop import Run, Settings, train
 from diabolo.training.rows import Rows, Selection
+from diabolo.training.streaming import set_aside
 
 __all__ = ["BaseAutoencoder"]
 
@@ -115,7 +117,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         X : array, frame or tensor
             Rows of numbers ``(n, n_features)``, images ``(n, height, width)`` or ``(n, channels, height, width)``, or series:
             a list of arrays ``(steps,)`` or ``(steps, channels)``, or with ``kind="series"`` an array of them, time first.
-            NaN marks a missing cell: it is fed in as the centre of its column and left out of the loss.
+            A :class:`~diabolo.Stream` holds rows that stay on the disk. NaN marks a missing cell: it is fed in as the centre of
+            its column and left out of the loss.
         y : None
             Ignored, but by models with a condition.
 
@@ -134,6 +137,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             When the loss is not finite even at a much lower learning rate.
         """
         check_parameters(self, ADVICE)
+        if isinstance(X, Stream):
+            return self._fit_stream(X, y)
         return self._fit(self._read(X, reset=True, condition=y))
 
     def _fit(self, raw: Raw) -> Self:
@@ -142,16 +147,81 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         table = codec.encode(raw)
         n_valid = self._validation_rows(len(table))
         settings = self._settings(len(table) - n_valid, device, codec.schema.size)
-        augment = self._augmentation(codec.schema)
-        seed, settings = self._seed(settings, table)
-        with seeded(seed, device):
+
+        def digest() -> str:
+            found = hashlib.sha256()
+            for tensor in (table.x, table.mask, table.context):
+                if tensor is not None:
+                    found.update(np.ascontiguousarray(tensor.numpy()).data)
+            return found.hexdigest()
+
+        def parts() -> tuple[Batch, Rows, Selection]:
             order = torch.randperm(len(table))
+            start = table.take(order[n_valid:][: start_rows(codec.schema.size)])
+            there, order = table.to(device), order.to(device)
+            return start, Selection(there, order[n_valid:]), Selection(there, order[:n_valid])
+
+        return self._learn(
+            codec, settings, device, digest, parts, lambda module: check_support(module.likelihood, table, codec)
+        )
+
+    def _fit_stream(self, stream: Stream, y: Any) -> Self:
+        name = type(self).__name__
+        if type(self)._learn_condition is not Inference._learn_condition:
+            raise TypeError(
+                f"{name} is told a condition beside each row, and takes rows in memory; a stream holds rows alone"
+            )
+        if self.pretrain is not None:
+            raise ParameterError(f"pretrain={self.pretrain!r} needs rows in memory; use pretrain=None to fit a stream")
+        device = resolve_device(self.device)
+        codec = ArrayCodec.learn(stream.blocks(None, self.kind), self._scale())
+        schema = codec.schema
+        self.n_features_in_ = schema.size
+        self.__dict__.pop("feature_names_in_", None)
+        if codec.container not in ("numpy", "torch"):
+            self.feature_names_in_ = np.array([column.name for column in schema.columns], dtype=object)
+        n_valid = self._validation_rows(schema.n_rows)
+        settings = self._settings(schema.n_rows - n_valid, device, schema.size)
+
+        def digest() -> str:
+            learned = json.dumps([codec.to_json(), {k: v.tolist() for k, v in codec.arrays().items()}, stream.memory])
+            return hashlib.sha256(learned.encode()).hexdigest()
+
+        def parts() -> tuple[Batch, Rows, Selection]:
+            share = n_valid / schema.n_rows
+            rows, held_out = set_aside(stream, codec, share, start_rows(schema.size), device)
+            return rows.sample, rows, held_out
+
+        def check(module: AutoencoderModule) -> None:
+            if module.likelihood.bounds is not None and schema.values == "real":
+                for raw in stream.blocks(None, schema.kind):
+                    check_support(module.likelihood, codec.encode(raw), codec)
+
+        return self._learn(codec, settings, device, digest, parts, check)
+
+    def _learn(
+        self,
+        codec: ArrayCodec,
+        settings: Settings,
+        device: torch.device,
+        digest: Callable[[], str],
+        parts: Callable[[], tuple[Batch, Rows, Selection]],
+        check: Callable[[AutoencoderModule], None],
+    ) -> Self:
+        """Train a module.
+
+        ``digest`` names the rows, ``parts`` gives rows to start from, to train on and to judge by, and ``check`` refuses rows
+        that the likelihood cannot explain.
+        """
+        augment = self._augmentation(codec.schema)
+        seed, settings = self._seed(settings, digest)
+        with seeded(seed, device):
+            start, rows, held_out = parts()
             module = self._build(codec.schema)
-            check_support(module.likelihood, table, codec)
-            module.start(table.take(order[n_valid:][: start_rows(codec.schema.size)]))
+            check(module)
+            module.start(start)
             settings = self._precise(settings, module, device)
-            module, table, order = module.to(device), table.to(device), order.to(device)
-            rows, held_out = Selection(table, order[n_valid:]), Selection(table, order[:n_valid])
+            module = module.to(device)
             history = train(
                 module,
                 rows,
@@ -182,9 +252,9 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         )
 
     def _pretraining(
-        self, module: AutoencoderModule, rows: Selection, held_out: Selection, settings: Settings
+        self, module: AutoencoderModule, rows: Rows, held_out: Selection, settings: Settings
     ) -> Callable[[Run], None] | None:
-        if self.pretrain is None:
+        if self.pretrain is None or not isinstance(rows, Selection):  # a stream with it is refused before
             return None
         layer_modules(module, rows.schema)  # refuses a network without layers before anything is trained
         epochs = max(5, settings.max_epochs // 5) if self.pretrain_epochs == "auto" else self.pretrain_epochs
@@ -219,7 +289,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             choices["condition"] = codec.conditions.kinds
         return choices
 
-    def _seed(self, settings: Settings, table: Table) -> tuple[int, Settings]:
+    def _seed(self, settings: Settings, digest: Callable[[], str]) -> tuple[int, Settings]:
         """Draw the seed, or take up that of the run in the checkpoint folder; refuse a folder of another run."""
         ranks = settings.ranks
         seed = int(ranks.first(str(draw_seed(self.random_state)).encode()))
@@ -228,11 +298,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         fingerprint = {f.name: _plain(getattr(self, f.name)) for f in parameter_fields(type(self))}
         for name in ("verbose", "callbacks", "checkpoint", "max_time", "random_state"):
             del fingerprint[name]
-        digest = hashlib.sha256()
-        for tensor in (table.x, table.mask, table.context):
-            if tensor is not None:
-                digest.update(np.ascontiguousarray(tensor.numpy()).data)
-        fingerprint |= {"model": type(self).__name__, "data": digest.hexdigest(), "seed": seed}
+        fingerprint |= {"model": type(self).__name__, "data": digest(), "seed": seed}
         alike = fingerprint | {"checkpoint": settings.checkpoint is not None}
         differs = ranks.differing({k: json.dumps(v).encode() for k, v in alike.items()})
         if differs:
@@ -336,6 +402,11 @@ def _plain(value: Any) -> Any:
 def _mse(module: AutoencoderModule, batch: Batch, codec: ArrayCodec) -> dict[str, float]:
     """Mean squared error over observed cells, in the units of the data."""
     mean = module.likelihood.mean(module.trace(batch, sample=False).raw)
-    there = codec.scaling.inverse(batch.x.cpu().double().numpy())
-    error = np.square(codec.scaling.inverse(mean.cpu().double().numpy()) - there)
-    return {"mse": float(error.mean() if batch.mask is None else error[batch.mask.cpu().numpy() > 0].mean())}
+    if codec.scaling.quantiles is None:
+        squares, width = (mean - batch.x).square(), codec.scaling.width
+    else:
+        there, here = (codec.scaling.inverse(t.cpu().double().numpy()) for t in (batch.x, mean))
+        squares, width = torch.from_numpy(np.square(here - there)).to(mean), np.ones(1)
+    count = batch.x.numel() if batch.mask is None else float(batch.mask.sum())
+    each = (squares if batch.mask is None else squares * batch.mask).sum(0).cpu().double().numpy()
+    return {"mse": float((each * width**2).sum() / count)}

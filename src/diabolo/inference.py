@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from diabolo.data.arrays import ArrayCodec, read
 from diabolo.data.raw import Raw, all_finite, is_wide, refuse_infinity
+from diabolo.data.stream import Stream
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import log_likelihood
 from diabolo.parts.bottlenecks import Bottleneck
@@ -62,6 +63,8 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             In the precision of ``X``.
         """
         check_is_fitted(self)
+        if isinstance(X, Stream):
+            return np.concatenate([self.transform(block, condition=condition) for block in X])
         raw = self._read(X, reset=False, condition=condition)
         return self._apply(raw, lambda module, batch: module.encode(batch.x, batch.context, batch.mask).z.flatten(1))
 
@@ -141,6 +144,10 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise ValueError(
                 f"n_samples={n_samples}: expected 0 (the centre of each code) or a positive number of draws"
             )
+        if isinstance(X, Stream):
+            states = check_random_state(random_state)  # advanced from block to block
+            scored = (self.score_samples(b, condition=condition, n_samples=n_samples, random_state=states) for b in X)
+            return np.concatenate(list(scored))
         return self._score(self._read(X, reset=False, condition=condition), n_samples, random_state)
 
     def _score(self, raw: Raw, n_samples: int = 0, random_state: Any = None) -> NDArray[Any]:
@@ -321,6 +328,11 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self.codec_.align(raw)
 
     def _read_rows(self, X: Any, *, reset: bool) -> Raw:
+        if isinstance(X, Stream):
+            raise TypeError(
+                "a Stream is for fit, transform, score_samples and score; for everything else go block by block: "
+                "for block in stream: ..."
+            )
         kind = self.kind if reset or self.schema_.kind != "series" else "series"
         raw = read(X, kind)
         if raw is None:

@@ -91,6 +91,10 @@ class Batch(NamedTuple):
     mask: Tensor | None = None  # (B, *shape), 1 where observed
     context: Tensor | None = None  # (B, C)
 
+    def head(self, n: int) -> Batch:
+        """Return the first ``n`` rows, as views."""
+        return Batch(*(None if t is None else t[:n] for t in self))  # type: ignore[arg-type]
+
     def split(self, size: int) -> Iterator[Batch]:
         """Cut into batches of ``size`` rows, the rest last, as views."""
         cut: list[Any] = [repeat(None) if t is None else t.split(size) for t in self]  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 
 from diabolo.data.conditions import Conditions
 from diabolo.data.images import read_images, stack_images
+from diabolo.data.profile import Profile
 from diabolo.data.raw import Raw, all_finite, fill_masked, is_wide, refuse_infinity
-from diabolo.data.scaling import Scaling, choose_scale, fit_scaling
+from diabolo.data.scaling import Scaling, choose_scale, fit_quantiles, fit_scaling
 from diabolo.data.series import is_ragged, read_series, write_series
 from diabolo.data.tables import is_frame, read_frame, write_frame
 from diabolo.records import Column, Schema, Table
+
+KNOT_ROWS = 100_000  # rows that the knots of a quantile transform are learned from at most
 
 __all__ = ["ArrayCodec", "read"]
 
@@ -81,6 +85,37 @@ def _read_rows(X: Any) -> Raw | None:
     return raw
 
 
+class Sample:
+    """Rows drawn at random, each with the same chance, from rows that pass by (Vitter, 1985, doi:10.1145/3147.3165).
+
+    Up to ``size`` rows are kept; where the first part is all there is, it is kept as it is.
+    """
+
+    def __init__(self, values: NDArray[Any], size: int):
+        self.size, self.passed, self._first = size, len(values), values
+        self._kept: NDArray[Any] | None = None
+        self._draw = np.random.default_rng(0)
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Let more rows pass."""
+        if self._kept is None:
+            first, self.passed = self._first, 0
+            self._kept = np.empty((0, *first.shape[1:]), np.float64)
+            self._first = first[:0]
+            self.add(first)
+        room = self.size - len(self._kept)
+        self._kept = np.concatenate([self._kept, values[:room]]) if room > 0 else self._kept
+        at = self.passed + np.arange(max(room, 0), len(values))  # the number of each further row
+        places = (self._draw.random(len(at)) * (at + 1)).astype(np.int64)
+        stay = places < self.size
+        self._kept[places[stay]] = values[at[stay] - self.passed]
+        self.passed += len(values)
+
+    def rows(self) -> NDArray[Any]:
+        """Return the rows that were drawn."""
+        return self._first if self._kept is None else self._kept
+
+
 class ArrayCodec:
     """Scales rows of numbers, images and series into a :class:`~diabolo.records.Table`, and scaled values back.
 
@@ -124,46 +159,56 @@ class ArrayCodec:
             As the estimators' parameter of this name; ``"unit"`` is ``None`` where all values lie in [0, 1] and
             ``"minmax"`` elsewhere.
         """
+        return cls.learn([raw], scale)
+
+    @classmethod
+    def learn(cls, raws: Iterable[Raw], scale: str | None) -> ArrayCodec:
+        """Learn schema and scaling from rows in parts, of which each is looked at once.
+
+        With ``scale="quantile"`` the knots of several parts are those of 100,000 rows of them, drawn at random.
+        """
+        parts = iter(raws)
+        raw = next(parts)
         values = raw.values
         if values.shape[0] == 0:
             raise ValueError(f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required.")
         if values[0].size == 0:
             raise ValueError(f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required.")
-        flat = values.reshape(len(values), -1)
-        names = raw.columns or tuple(str(j) for j in range(flat.shape[1]))
-        if not all_finite(values):
-            never = np.isnan(values).all(axis=(0, *range(2, values.ndim)))  # of a column, or of a channel
-            if never.any():
-                empty = np.flatnonzero(never)
-                what = "column" if raw.kind == "vector" else "channel"
-                listed = ", ".join(repr(names[j]) for j in empty[:8])
-                raise ValueError(f"{len(empty)} {what}(s) have no observed value: {listed}. Drop them before fit.")
-            low, high = np.fmin.reduce(flat, axis=0), np.fmax.reduce(flat, axis=0)  # NaN for a pixel never seen
-            observed = flat[~np.isnan(flat)]
-        else:
-            low, high, observed = flat.min(axis=0), flat.max(axis=0), flat
-        unit = bool(observed.min() >= 0 and observed.max() <= 1)
-        binary = unit and all(
-            bool(((some == 0) | (some == 1)).all())
-            for some in (observed[:1000], observed)  # most data are told by a few rows
-        )
+        if scale == "quantile" and raw.kind != "vector":
+            what = "images" if raw.kind == "image" else "series"
+            raise ValueError(f"scale='quantile' is for tables; use 'auto', 'standard', 'minmax' or None for {what}")
+        profile = Profile(raw, moments=scale in ("auto", "standard"))
+        profile.add(values)
+        sample, wide = Sample(values, KNOT_ROWS) if scale == "quantile" else None, is_wide(values)
+        for part in parts:
+            profile.add(part.values)
+            wide |= is_wide(part.values)
+            if sample is not None:
+                sample.add(part.values)
+        names = raw.columns or tuple(str(j) for j in range(len(profile.low)))
+        what = "column" if raw.kind == "vector" else "channel"
+        never = np.flatnonzero(~profile.seen)
+        if len(never):
+            listed = ", ".join(repr(names[j]) for j in never[:8])
+            raise ValueError(f"{len(never)} {what}(s) have no observed value: {listed}. Drop them before fit.")
+        low, high, unit, binary = profile.low, profile.high, profile.unit, profile.unit and profile.binary
         how = scale if scale is not None else "none"
         if how == "auto":
             how = choose_scale(low, high, binary=binary, image=raw.kind == "image", series=raw.kind == "series")
         elif how == "unit":
             how = "none" if unit else "minmax"
-        if how == "quantile" and raw.kind != "vector":
-            what = "images" if raw.kind == "image" else "series"
-            raise ValueError(f"scale='quantile' is for tables; use 'auto', 'standard', 'minmax' or None for {what}")
         try:
-            scaling = fit_scaling(values, how, channels=raw.kind != "vector", one_range=raw.kind == "image")
+            if sample is not None:
+                scaling = fit_quantiles(sample.rows().astype(np.float64, copy=False))
+            else:
+                scaling = fit_scaling(profile, how, one_range=raw.kind == "image")
         except OverflowError as error:
             j = int(error.args[0])
             name = f"column {names[j]!r}" if raw.kind == "vector" else f"channel {j}"
             instead = ", take its logarithm, or use scale='quantile'" if raw.kind == "vector" else " before fit"
+            largest = max(abs(float(t.ravel()[j])) for t in profile.ranges())
             raise ValueError(
-                f"{name} has values as large as {np.nanmax(np.abs(values[:, j])):.3g}, too large to scale; "
-                f"rescale it{instead}"
+                f"{name} has values as large as {largest:.3g}, too large to scale; rescale it{instead}"
             ) from None
         support = "real"
         if how == "minmax" or (how == "none" and unit):
@@ -174,13 +219,13 @@ class ArrayCodec:
         schema = Schema(
             raw.kind,
             tuple(values.shape[1:]),
-            len(values),
+            profile.n,
             support,
             columns,
             0 if raw.conditions is None else raw.conditions.width,
             shared_unit=how == "shared" or raw.kind == "image" or (raw.kind == "series" and values.shape[1] == 1),
         )
-        return cls(schema, scaling, raw.container, raw.drop_channel, is_wide(values), raw.conditions)
+        return cls(schema, scaling, raw.container, raw.drop_channel, wide, raw.conditions)
 
     def align(self, raw: Raw) -> Raw:
         """Bring series to the length of those seen in fit; rows of other kinds stay as they are.

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Scaling", "choose_scale", "fit_scaling"]
+from diabolo.data.profile import Profile
+
+__all__ = ["Scaling", "choose_scale", "fit_quantiles", "fit_scaling"]
 
 Array = NDArray[Any]
-BLOCK = 2**19  # numbers whose moments are taken at a time: few enough to stay in the cache of a processor
 
 
 class Scaling:
@@ -120,44 +121,38 @@ def choose_scale(low: Array, high: Array, *, binary: bool, image: bool, series: 
     return "shared" if len(low) >= 8 and same_range.mean() >= 0.5 else "standard"
 
 
-def fit_scaling(values: Array, how: str, *, channels: bool, one_range: bool = True) -> Scaling:
-    """Learn a scaling from observed cells.
+def fit_scaling(profile: Profile, how: str, *, one_range: bool = True) -> Scaling:
+    """Learn a scaling from ranges and moments.
 
     Parameters
     ----------
-    values : ndarray of shape (n, *shape)
-        NaN where missing.
+    profile : Profile
+        Of the rows.
     how : str
-        ``"none"``, ``"standard"``, ``"shared"``, ``"minmax"`` or ``"quantile"``.
-    channels : bool
-        For images and series: one center and width for each channel, whatever the place.
+        ``"none"``, ``"standard"``, ``"shared"`` or ``"minmax"``; for images and series one center and width for each channel,
+        whatever the place.
     one_range : bool
         Whether ``"minmax"`` gives all channels one range, as colours have it.
 
     Raises
     ------
     OverflowError
-        When a column is so large that its spread is not a finite number; holds the flat index of the feature.
+        When a column is so large that its spread is not a finite number; holds its index, or that of the channel.
     """
-    over = (0, *range(2, values.ndim)) if channels else (0,)
-    shape = (values.shape[1], *(1,) * (values.ndim - 2)) if channels else values.shape[1:]
+    shape = profile.mean.shape
     if how == "none":
         return Scaling(how, np.zeros(shape), np.ones(shape))
-    if how == "quantile":
-        return _fit_quantiles(values.astype(np.float64, copy=False))
     with np.errstate(over="ignore", invalid="ignore"):
-        low = np.nanmin(values, axis=over).astype(np.float64).reshape(shape)
-        high = np.nanmax(values, axis=over).astype(np.float64).reshape(shape)
+        low, high = profile.ranges()
         if how == "minmax":
-            if channels and one_range:
+            if profile.is_grid and one_range:
                 low, high = np.full(shape, low.min()), np.full(shape, high.max())
             center, width = low, high - low
         else:
-            center, width = _moments(values, over, shape)
+            center, width = profile.mean, profile.deviation
             center, width = np.where(low == high, low, center), np.where(low == high, 0.0, width)
     if not (np.isfinite(center).all() and np.isfinite(width).all()):
-        bad = int(np.flatnonzero(~(np.isfinite(center) & np.isfinite(width)).ravel())[0])
-        raise OverflowError(bad)
+        raise OverflowError(int(np.flatnonzero(~(np.isfinite(center) & np.isfinite(width)).ravel())[0]))
     if how == "shared":
         width = np.full(shape, np.sqrt(np.sum(width**2 / width.size)))
         return Scaling(how, center, np.where(width == 0, 1.0, width))
@@ -166,8 +161,8 @@ def fit_scaling(values: Array, how: str, *, channels: bool, one_range: bool = Tr
     return Scaling(how, center, np.where(rounding, np.maximum(width, 1.0), width))
 
 
-def _fit_quantiles(values: Array) -> Scaling:
-    """Learn the knots of a quantile transform, in units of each column's typical distance from its median.
+def fit_quantiles(values: Array) -> Scaling:
+    """Learn the knots of a quantile transform of rows ``(n, n_features)``, in units of each column's usual gap to its median.
 
     Scikit-learn takes values within 1e-7 of a column's ends for the ends, whatever the column's unit: this gives it one.
     """
@@ -186,23 +181,3 @@ def _fit_quantiles(values: Array) -> Scaling:
         warnings.simplefilter("ignore", UserWarning)  # fewer rows than knots is fine here
         knots = QuantileTransformer(n_quantiles=1000, subsample=100_000, random_state=0).fit(steady)
     return Scaling("quantile", center, width, np.asarray(knots.quantiles_))
-
-
-def _moments(values: Array, over: tuple[int, ...], shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return mean and standard deviation, from those of blocks of rows, which are merged (Chan, Golub and LeVeque, 1983)."""
-    count, mean, square = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    rows = max(1, BLOCK // max(1, values[0].size))
-    for start in range(0, len(values), rows):
-        block = values[start : start + rows]
-        seen = ~np.isnan(block) if block.dtype.kind == "f" and np.isnan(block).any() else np.True_
-        n = np.broadcast_to(np.sum(np.broadcast_to(seen, block.shape), axis=over).reshape(shape), shape).astype(float)
-        safe = np.maximum(n, 1)
-        here = np.sum(block, axis=over, dtype=np.float64, where=seen).reshape(shape) / safe
-        gap = np.subtract(block, here, dtype=np.float64, casting="unsafe")
-        shift = np.sum(gap, axis=over, where=seen).reshape(shape)  # the rounding error of the mean
-        spread = np.sum(np.square(gap, out=gap), axis=over, where=seen).reshape(shape) - shift**2 / safe
-        here, both = here + shift / safe, np.maximum(count + n, 1)
-        square += spread + (here - mean) ** 2 * count * n / both
-        mean += (here - mean) * n / both
-        count += n
-    return mean, np.sqrt(np.maximum(square / np.maximum(count, 1), 0.0))
