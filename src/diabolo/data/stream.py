@@ -19,7 +19,7 @@ __all__ = ["ARROW_ADVICE", "Stream", "parse_bytes"]
 
 ARROW_ADVICE = "Parquet files need pyarrow: pip install 'diabolo[arrow]'"
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "b": 1}
-SHARE = 16  # of the memory that one block of rows may take, as it is read
+SHARE = 32  # of the memory that one block of rows may take, as it is read
 
 
 def parse_bytes(memory: int | str) -> int:

@@ -17,8 +17,8 @@ from diabolo.training.rows import Rows, Selection
 
 __all__ = ["StreamedRows", "set_aside"]
 
-MIXED = 4  # share of the memory that mixed rows take, as its divisor: they are there twice while they are shuffled
-HELD = 8  # the same of the rows that are held out
+MIXED = 8  # share of the memory that mixed rows take, as its divisor: they are there twice while they are shuffled
+HELD = 16  # the same of the rows that are held out
 
 
 class StreamedRows(Rows):
@@ -78,9 +78,10 @@ class StreamedRows(Rows):
                 mixed = _shuffle(waiting)
                 full = (rows - 1) // size * size  # at least one row stays, for the last batch
                 for batch in mixed.head(full).split(size):
-                    first = batch if first is None else first
+                    first = _cut(batch, 0, 1) if first is None else first  # a copy, which does not keep the others
                     yield self._there(batch, pairs)
                 waiting, rows = [_cut(mixed, full, rows)], rows - full
+                del mixed, batch  # before the next window is read
         if rows:
             mixed = _shuffle(waiting)
             if rows % size == 1 and size > 1:
@@ -139,10 +140,19 @@ def _join(parts: Sequence[Batch]) -> Batch:
 
 
 def _shuffle(parts: Sequence[Batch]) -> Batch:
-    """Join batches and shuffle their rows."""
-    joined = _join(parts)
-    order = torch.randperm(len(joined.x))
-    return _each(joined, lambda t: t[order])
+    """Put batches into one, each row in a place of its own, drawn at random; there is no second copy on the way."""
+    ends = np.cumsum([len(part.x) for part in parts])
+    places = torch.randperm(int(ends[-1]))
+    mixed: list[Tensor | None] = []
+    for tensors in zip(*parts, strict=True):
+        if tensors[0] is None:
+            mixed.append(None)
+            continue
+        whole = tensors[0].new_empty(len(places), *tensors[0].shape[1:])
+        for tensor, place in zip(tensors, places.tensor_split(ends[:-1].tolist()), strict=True):
+            whole[place] = tensor
+        mixed.append(whole)
+    return Batch(*mixed)  # type: ignore[arg-type]
 
 
 def set_aside(
@@ -150,7 +160,7 @@ def set_aside(
 ) -> tuple[StreamedRows, Selection]:
     """Read a stream once, hold rows out, and keep a sample of the others; draws from torch's generator.
 
-    The share ``fraction`` of the rows of each block is held out, at most as many as fit into an eighth of the memory.
+    The share ``fraction`` of the rows of each block is held out, at most as many as fit into a sixteenth of the memory.
     """
     n, size = codec.schema.n_rows, codec.schema.size
     share = min(fraction, stream.memory / (HELD * 4 * size) / n) if n > 1 else 0.0
