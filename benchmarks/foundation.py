@@ -1,6 +1,6 @@
-"""The main job measured: codes and reconstructions beside PCA, and the classic MNIST tutorial beside plain PyTorch and peers.
+"""The main job measured: codes and reconstructions beside PCA, and the defaults of peers.
 
-    python benchmarks/foundation.py [--only digits tables mnist peers] [--seeds 5]
+    python benchmarks/foundation.py [--only digits tables peers] [--seeds 5]
 
 Data are read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data); a set that is not there is skipped and
 said to be. Peers are found through DIABOLO_PEERS, a folder of virtual environments, as $DIABOLO_PEERS/NAME/bin/python.
@@ -24,13 +24,9 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
-from torch import nn
 
 import diabolo
-from diabolo import VAE, Autoencoder, CustomAutoencoder
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from mnist_tutorial import BATCH_SIZE, EPOCHS, LEARNING_RATE, build
+from diabolo import VAE, Autoencoder
 
 DATA = Path(os.environ.get("DIABOLO_BENCH_DATA", "../shared/data"))
 PEERS = Path(os.environ.get("DIABOLO_PEERS", "peers"))
@@ -96,65 +92,6 @@ def tables(seeds):
     return {"sets": found, "geometric_mean": float(np.exp(np.mean(np.log(ratios)))), "worst": max(ratios)}
 
 
-def plain_torch(A, B, seed, target):
-    """The tutorial's recipe by hand: Adam 1e-3, batches of 32 from a DataLoader; seconds until the test MSE is reached."""
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 784), nn.Sigmoid())
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(A)), 32, shuffle=True)
-    seconds, epochs = 0.0, 0
-    while epochs < 12:
-        began = time.perf_counter()
-        for (x,) in loader:
-            loss = nn.functional.mse_loss(net(x), x)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        seconds += time.perf_counter() - began
-        epochs += 1
-        with torch.no_grad():
-            x = torch.from_numpy(B)
-            error = float(nn.functional.mse_loss(net(x), x))
-        if error <= target:
-            break
-    return {"mse": error, "seconds": seconds, "epochs": epochs}
-
-
-def mnist(seeds):
-    """The classic tutorial: test MSE of 784-64-784 on pixels in [0, 1], and the time to 0.0040."""
-    file = DATA / "images" / "mnist.npz"
-    if not file.exists():
-        return {"skipped": f"{file} is not there"}
-    data = np.load(file)
-    A, B = (data[k].reshape(-1, 784).astype(np.float32) / 255 for k in ("x_train", "x_test"))
-    ours, plain = [], []
-    for seed in range(seeds):
-        model = CustomAutoencoder(
-            build=build,
-            scale=None,
-            max_epochs=EPOCHS,
-            batch_size=BATCH_SIZE,
-            learning_rate=LEARNING_RATE,
-            weight_decay=0.0,
-            validation_fraction=0,
-            random_state=seed,
-        )
-        began = time.perf_counter()
-        model.fit(A)
-        ours.append({"mse": mse(model, B), "seconds": time.perf_counter() - began})
-        plain.append(plain_torch(A, B, seed, target=0.0040))
-        print(f"  seed {seed}: ours {ours[-1]}  plain torch {plain[-1]}", flush=True)
-    ratio = [p["seconds"] / o["seconds"] for o, p in zip(ours, plain, strict=True)]
-    keys = {"mse": "mse", "seconds": "seconds"}
-    table = {n: {k: spread([r[k] for r in rows]) for k in keys} for n, rows in (("ours", ours), ("plain_torch", plain))}
-    reached = [p["mse"] <= 0.0040 for p in plain]  # where it is not, the ratio is a lower bound
-    return table | {
-        "plain_torch_epochs": [p["epochs"] for p in plain],
-        "plain_torch_reached_0.0040": reached,
-        "plain_torch_seconds_over_ours": spread(ratio),
-    }
-
-
 RANK_FOUR = """
 import json, sys, numpy as np
 rng = np.random.default_rng(0)
@@ -214,7 +151,7 @@ def peers(seeds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {f.__name__: f for f in (digits, tables, mnist, peers)}
+    parts = {f.__name__: f for f in (digits, tables, peers)}
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
