@@ -40,6 +40,7 @@ LAYERS = [
     ["latent"],
     ["tasks"],
     ["persistence"],
+    ["batches"],
     ["report"],
     ["cli"],
     ["__main__"],

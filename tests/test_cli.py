@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,51 @@ def test_parquet(run, home, monkeypatch, tmp_path):
     code, _, err = run("embed", "vae", tmp_path / "iris.parquet")
     assert code == 1
     assert "pip install 'diabolo[arrow]'" in err
+
+
+def test_parquet_into_a_folder(run, home, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = dict(zip(NAMES, load_iris().data.T, strict=True))
+    rows = pa.table({**columns, "id": range(150)})
+    (tmp_path / "rows").mkdir()
+    for i in range(3):
+        pq.write_table(rows.slice(50 * i, 50), tmp_path / "rows" / f"{i}.parquet")
+    vae, detector = diabolo.load(home / "vae"), diabolo.load(home / "detector")
+    X = load_iris().data
+    expected = {
+        "embed": vae.transform,
+        "score": lambda X: vae.score_samples(X)[:, None],
+        "reconstruct": vae.reconstruct,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # rows without names
+        for command, method in expected.items():
+            out = tmp_path / command
+            for _ in range(2):  # the second call finds all done
+                code, text, err = run(command, "vae", tmp_path / "rows", "-o", out, "--keep", "id", "--memory", "100MB")
+                assert (code, text) == (0, "")
+                assert f"wrote {out}" in err
+            found = pq.read_table(out).to_pandas()
+            assert list(found["id"]) == list(range(150))
+            np.testing.assert_allclose(found.drop(columns="id"), method(X), rtol=1e-9)
+        assert run("anomalies", "detector", tmp_path / "rows", "-o", tmp_path / "judged")[0] == 0
+        found = pq.read_table(tmp_path / "judged").to_pandas()
+        assert list(found.columns) == ["score", "anomaly"]
+        assert (found["anomaly"] == (detector.predict(X) == -1)).all()
+    code, _, err = run("score", "vae", tmp_path / "rows", "-o", tmp_path / "embed")
+    assert code == 1
+    assert "holds results of another run" in err
+    for wrong, told in (
+        (("score", "vae", "iris.csv", "-o", tmp_path / "new"), "is for Parquet files"),
+        (("score", "vae", "iris.csv", "--keep", "id"), "--keep is for Parquet files that are written into a folder"),
+        (("anomalies", tmp_path / "rows" / "0.parquet", "-o", tmp_path / "new"), "for a fitted detector"),
+        (("anomalies", "vae", tmp_path / "rows", "-o", tmp_path / "new"), "needs an AnomalyDetector"),
+    ):
+        code, _, err = run(*wrong)
+        assert code in (1, 2)
+        assert told in err
 
 
 def test_parameters_given_are_those_of_the_model(home):

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diabolo.batches import BatchScorer, score_files, score_spark
     from diabolo.data.stream import Stream
     from diabolo.module import AutoencoderModule
     from diabolo.persistence import load
@@ -54,6 +55,7 @@ __all__ = [
     "AnomalyDetector",
     "Autoencoder",
     "AutoencoderModule",
+    "BatchScorer",
     "BatchTopKAutoencoder",
     "BetaTCVAE",
     "BetaVAE",
@@ -90,6 +92,8 @@ __all__ = [
     "VampPriorVAE",
     "__version__",
     "load",
+    "score_files",
+    "score_spark",
 ]
 
 _HOME = {
@@ -97,6 +101,7 @@ _HOME = {
     "AnomalyDetector": "diabolo.tasks.anomaly",
     "Autoencoder": "diabolo.zoo.vanilla",
     "AutoencoderModule": "diabolo.module",
+    "BatchScorer": "diabolo.batches",
     "BatchTopKAutoencoder": "diabolo.zoo.sparse",
     "BetaTCVAE": "diabolo.zoo.matching",
     "BetaVAE": "diabolo.zoo.variational",
@@ -137,6 +142,8 @@ _HOME = {
     "VampPriorVAE": "diabolo.zoo.variational",
     "WAE": "diabolo.zoo.matching",
     "load": "diabolo.persistence",
+    "score_files": "diabolo.batches",
+    "score_spark": "diabolo.batches",
 }
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from diabolo.cli.catalog import UsageError
 from diabolo.cli.fit import Contamination, Quiet, fit_model, make_estimator
+from diabolo.cli.folders import Keep, Memory, is_folder, score_folder
 from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def anomalies(
     exclude: Exclude = "",
     key: Key = None,
     quiet: Quiet = False,
+    keep: Keep = "",
+    memory: Memory = None,
     **parameters: Any,
 ) -> int:
     """Rank rows from the most to the least anomalous, and name the features to blame.
@@ -44,20 +47,29 @@ def anomalies(
     Columns written: row (numbered from 0), score (nats, lower is more anomalous), anomaly (1 where flagged) and the three
     features that the model explains worst. With a data file alone, a detector is fitted first; to keep one for new data, use
     diabolo fit --detector. The flags that shape a model only work with a data file alone.
+
+    Parquet files that do not fit into memory are judged by a fitted detector into a folder, -o judged/, in their own order: score
+    and anomaly of each row.
     """
     from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output
 
-    check_output(output, npy=False)
+    into = output if is_folder(output, keep, memory) else None
+    if into is None:
+        check_output(output, npy=False)
+    elif data is None:
+        raise UsageError(f"--output {into}: a folder is for a fitted detector and the files to judge")
     code = 0
     if data is not None:
         given = ["model"] * (model is not None) + list(parameters)
         if given:
             flags = ", ".join("--" + name.replace("_", "-") for name in given)
             raise UsageError(f"{source} is used as it was fitted; leave out {flags}")
-        rows = read_data(data, key=key, exclude=exclude)
         fitted = load_model(source)
         _set_contamination(fitted, contamination, source)
+        if into is not None:
+            return score_folder(fitted, data, into, "anomalies", keep, memory)
+        rows = read_data(data, key=key, exclude=exclude)
         X = rows.for_model(fitted)
     else:
         if source.is_dir():

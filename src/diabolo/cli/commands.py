@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from diabolo.cli.folders import Keep, Memory, is_folder, score_folder
 from diabolo.cli.models import (
     DataFile,
     Exclude,
@@ -33,11 +34,18 @@ def embed(
     exclude: Exclude = "",
     key: Key = None,
     labels: Labels = None,
+    keep: Keep = "",
+    memory: Memory = None,
 ) -> int:
-    """Write the code of each row."""
+    """Write the code of each row.
+
+    Parquet files that do not fit into memory go into a folder, -o codes/, part by part; the same call goes on where it stopped.
+    """
     from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, write_matrix
 
+    if is_folder(output, keep, memory) and output is not None:
+        return score_folder(load_model(model), data, output, "embed", keep, memory)
     check_output(output)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
@@ -57,11 +65,15 @@ def reconstruct(
     exclude: Exclude = "",
     key: Key = None,
     labels: Labels = None,
+    keep: Keep = "",
+    memory: Memory = None,
 ) -> int:
     """Write each row as the model rebuilds it, in the columns of the model; missing cells come back filled."""
     from diabolo.cli.data import read_data, to_array
     from diabolo.cli.output import check_output, write_matrix
 
+    if is_folder(output, keep, memory) and output is not None:
+        return score_folder(load_model(model), data, output, "reconstruct", keep, memory)
     check_output(output)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
@@ -80,6 +92,8 @@ def score(
     exclude: Exclude = "",
     key: Key = None,
     labels: Labels = None,
+    keep: Keep = "",
+    memory: Memory = None,
 ) -> int:
     """Write how well the model explains each row, in nats: higher is better.
 
@@ -90,6 +104,8 @@ def score(
     from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, write_columns, write_matrix
 
+    if is_folder(output, keep, memory) and output is not None:
+        return score_folder(load_model(model), data, output, "score", keep, memory)
     check_output(output)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)

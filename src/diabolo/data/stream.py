@@ -15,7 +15,7 @@ import numpy as np
 from diabolo.data.arrays import read
 from diabolo.data.raw import Raw, refuse_infinity
 
-__all__ = ["ARROW_ADVICE", "Stream", "parse_bytes"]
+__all__ = ["ARROW_ADVICE", "ParquetSource", "Stream", "parquet_files", "parse_bytes"]
 
 ARROW_ADVICE = "Parquet files need pyarrow: pip install 'diabolo[arrow]'"
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "b": 1}
@@ -183,27 +183,29 @@ class ParquetSource(Source):
             absent = [c for c in columns or () if c not in names]
             if absent:
                 raise ValueError(f"{path} has no column {absent[0]!r}; it has {', '.join(names[:8])}")
-            wide = 8 * len(columns or names)
-            held, rows = list[int](), 0
+            held, rows, size = list[int](), 0, 0
             for g in range(meta.num_row_groups):
-                n = meta.row_group(g).num_rows
-                if n * wide > 4 * budget:
+                group = meta.row_group(g)
+                n, share = group.num_rows, len(columns or names) / len(names)
+                takes = max(int(group.total_byte_size * share), 4 * n * len(columns or names))
+                if takes > 4 * budget:
                     raise ValueError(
-                        f"{path}: row group {g} has {n} rows, about {n * wide / 1e6:.0f} MB, too much for "
-                        f"{SHARE * budget / 1e6:.0f} MB of memory. Give more memory, or write the file with smaller row groups "
+                        f"{path}: row group {g} has {n} rows, about {takes / 1e6:.1f} MB, and a block of rows may take "
+                        f"{4 * budget / 1e6:.1f} MB here. Give more memory, or write the file with smaller row groups "
                         "(pyarrow.parquet.write_table(..., row_group_size=...))."
                     )
-                if held and (rows + n) * wide > budget:
+                if held and size + takes > budget:
                     self.groups.append((path, held))
                     self.sizes.append(rows)
-                    held, rows = [], 0
+                    held, rows, size = [], 0, 0
                 held.append(g)
-                rows += n
+                rows, size = rows + n, size + takes
             if rows:
                 self.groups.append((path, held))
                 self.sizes.append(rows)
 
     def blocks(self, order: Sequence[int] | None = None) -> Iterator[Any]:
+        """Read blocks as Arrow tables."""
         from pyarrow import parquet
 
         for i in range(len(self.groups)) if order is None else order:
@@ -224,6 +226,18 @@ class IterableSource(Source):
         yield from self.iterable
 
 
+def parquet_files(source: Any) -> list[Path]:
+    """Return the files of a folder, a pattern, a list or a path."""
+    if isinstance(source, list | tuple):
+        return [Path(s) for s in source]
+    text = os.fspath(source)
+    folder = Path(text)
+    files = sorted(folder.rglob("*.parquet")) if folder.is_dir() else [Path(f) for f in sorted(glob.glob(text))]
+    if not files:
+        raise ValueError(f"{text}: no such file, or no Parquet files in it")
+    return files
+
+
 def _open(source: Any, columns: list[str] | None, budget: int) -> Source:
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
@@ -231,13 +245,9 @@ def _open(source: Any, columns: list[str] | None, budget: int) -> Source:
             if columns is not None:
                 raise ValueError(f"columns={columns}: {text} has no column names")
             return ArraySource(np.load(text, mmap_mode="r", allow_pickle=False), text, budget)
-        folder = Path(text)
-        files = sorted(folder.rglob("*.parquet")) if folder.is_dir() else [Path(f) for f in sorted(glob.glob(text))]
-        if not files:
-            raise ValueError(f"{text}: no such file, or no Parquet files in it")
-        return ParquetSource(files, columns, budget)
+        return ParquetSource(parquet_files(text), columns, budget)
     if isinstance(source, list | tuple) and source and all(isinstance(s, str | os.PathLike) for s in source):
-        return ParquetSource([Path(s) for s in source], columns, budget)
+        return ParquetSource(parquet_files(source), columns, budget)
     if columns is not None:
         raise ValueError("columns= is for Parquet files; choose columns where the blocks are made")
     if hasattr(source, "shape") and hasattr(source, "dtype") and hasattr(source, "__getitem__"):
