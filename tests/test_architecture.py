@@ -25,7 +25,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the bottom up. A module imports from lines above its own, and from its own package.
 LAYERS = [
     ["records"],
-    ["seeding", "checks", "files", "launch"],
+    ["seeding", "checks", "files", "launch", "notices"],
     ["declare"],
     ["data", "metrics", "datasets"],
     ["parts"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +19,7 @@ from diabolo.checks import Ge, Gt, Le, Lt, check_parameters
 from diabolo.data.raw import Raw
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
+from diabolo.notices import warn
 from diabolo.seeding import draw_seed
 from diabolo.zoo.vanilla import Autoencoder
 
@@ -109,10 +109,9 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         calibration = raw.take(np.sort(order[:held])) if held else raw  # a single row is all there is
         module = fitted.module_
         if math.prod(module.code_shape) >= width and not (module.bottleneck.stochastic or module.corruption):
-            warnings.warn(
+            warn(
                 f"the code ({math.prod(module.code_shape)} numbers) is as wide as a row ({width}): the model can copy any "
-                "row, and scores tell little. Use a smaller latent_dim, a VAE or a DenoisingAutoencoder.",
-                stacklevel=2,
+                "row, and scores tell little. Use a smaller latent_dim, a VAE or a DenoisingAutoencoder."
             )
         self.autoencoder_ = fitted
         self.calibration_scores_ = np.sort(fitted._score(calibration).astype(np.float64))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from diabolo.files import drop_unfinished, make_folder, write_atomic
+from diabolo.notices import warn
 from diabolo.records import History
 from diabolo.seeding import generator_state, set_generator_state
 from diabolo.training.progress import Progress
@@ -120,7 +120,7 @@ def save_run(run: Run, progress: Progress) -> None:
                 f"{f'of epoch {run.saved}' if run.saved else 'not there yet'}. Training goes on, and each epoch tries again"
             )
             if not behind:
-                warnings.warn(event, RuntimeWarning, stacklevel=2)
+                warn(event, RuntimeWarning)
                 run.history.events.append(event)
                 progress.say(event)
             return

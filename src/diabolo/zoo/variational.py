@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from diabolo.checks import Ge, Le
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
+from diabolo.notices import warn
 from diabolo.objectives import Objective, iwae
 from diabolo.parts.bottlenecks import (
     Bottleneck,
@@ -64,7 +64,7 @@ class VariationalCode(BaseAutoencoder, ABC):
         message = None if activity is None else collapse_message(activity, self._remedies())
         if message is None:
             return []
-        warnings.warn(message, PosteriorCollapseWarning, stacklevel=4)
+        warn(message, PosteriorCollapseWarning)
         return [message]
 
     def _remedies(self) -> tuple[str, ...]:
