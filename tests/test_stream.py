@@ -201,6 +201,68 @@ def test_sources(source, missing, tmp_path):
     assert model.score(stream) == pytest.approx(model.score(whole), rel=1e-12)
 
 
+class Chunked:
+    """What Zarr and HDF5 arrays have in common: a shape, a type, chunks, and rows on demand."""
+
+    def __init__(self, X, chunk):
+        self.X, self.shape, self.dtype, self.chunks = X, X.shape, X.dtype, (chunk, X.shape[1])
+        self.asked = []
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, rows):
+        self.asked.append(rows)
+        return self.X[rows]
+
+
+def test_an_array_in_chunks_is_read_by_whole_chunks():
+    X = rows(9000, 20)
+    array = Chunked(X, 64)
+    stream = Stream(array, memory="2MB")
+    model = Autoencoder(2, **QUICK).fit(stream)
+    assert all(s.start % 64 == 0 and (s.stop % 64 == 0 or s.stop == 9000) for s in array.asked)
+    assert max(s.stop - s.start for s in array.asked) * 20 * 8 <= 2_000_000 / 16
+    n = len(stream._source.sizes)
+    starts = [s.start for s in array.asked]
+    assert starts[:n] == sorted(starts[:n])  # scales are learned in the order of the rows
+    epoch = starts[2 * n : 3 * n]
+    assert sorted(epoch) == starts[:n] != epoch  # and an epoch goes in another
+    np.testing.assert_array_equal(model.transform(stream), model.transform(X))
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_blocks_by_number_come_in_random_order_and_those_of_an_iterable_in_theirs(ordered):
+    class Blocks:
+        def __init__(self):
+            self.asked = []
+
+        def __getitem__(self, i):
+            self.asked.append(i)
+            return np.full((10, 3), i, dtype=float)
+
+        def __len__(self):
+            return 20
+
+        def __iter__(self):
+            return (self[i] for i in range(20))
+
+    blocks = Blocks()
+
+    class Iterated:
+        def __iter__(self):
+            return iter(blocks)
+
+    stream = Stream(Iterated() if ordered else blocks)
+    codec = ArrayCodec.learn(stream.blocks(), None)
+    with seeded(0):
+        train, _ = set_aside(stream, codec, 0.1, 10, CPU)
+        blocks.asked.clear()
+        assert sum(len(b.x) for b in train.shuffled(20)) == 180
+    assert sorted(blocks.asked) == list(range(20))
+    assert (blocks.asked == list(range(20))) is ordered
+
+
 def test_columns_are_chosen_by_name(tmp_path):
     folder = parquet(tmp_path / "set", rows())
     model = Autoencoder(1, **QUICK).fit(Stream(folder, columns=["c3", "c0"]))
@@ -328,15 +390,21 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
-def test_memory_stays_near_what_was_asked_for(tmp_path):
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_memory_stays_near_what_was_asked_for(kind, tmp_path):
     rng = np.random.default_rng(0)
-    out = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(800_000, 50))
-    for start in range(0, len(out), 100_000):
-        out[start : start + 100_000] = rng.normal(size=(100_000, 50))
-    out.flush()
-    del out
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURE, tmp_path / "x.npy"], capture_output=True, text=True, check=True
-    )
-    # 160 MB of rows; 32 MB for them, the pages of the file that are mapped, and what torch and numpy take on the way
+    if kind == "npy":
+        out = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(800_000, 50))
+        for start in range(0, len(out), 100_000):
+            out[start : start + 100_000] = rng.normal(size=(100_000, 50))
+        out.flush()
+        del out
+    else:
+        for i in range(8):
+            part = rng.normal(size=(100_000, 50)).astype(np.float32)
+            frame = pa.table({f"c{j}": part[:, j] for j in range(50)})
+            pq.write_table(frame, tmp_path / f"{i}.parquet", row_group_size=5000, compression="none")
+    source = tmp_path / "x.npy" if kind == "npy" else tmp_path
+    run = subprocess.run([sys.executable, "-c", MEASURE, source], capture_output=True, text=True, check=True)
+    # 160 MB of rows; 32 MB for them, pyarrow itself, and what torch and numpy take on the way
     assert float(run.stdout) < 110

@@ -184,8 +184,10 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         settings = self._settings(schema.n_rows - n_valid, device, schema.size)
 
         def digest() -> str:
-            learned = json.dumps([codec.to_json(), {k: v.tolist() for k, v in codec.arrays().items()}, stream.memory])
-            return hashlib.sha256(learned.encode()).hexdigest()
+            found = hashlib.sha256(json.dumps([codec.to_json(), stream.memory]).encode())
+            for raw in stream.blocks(None, schema.kind):
+                found.update(np.ascontiguousarray(raw.values).data)
+            return found.hexdigest()
 
         def parts() -> tuple[Batch, Rows, Selection]:
             share = n_valid / schema.n_rows

@@ -28,6 +28,7 @@ __all__ = ["SharedParameters"]
 
 AUTO_STEPS = 8000  # optimiser steps that max_epochs="auto" plans for
 TURNED = 128  # rows or columns up to which optimizer="soap" turns a matrix: above, a step takes too long
+PATIENT_SHARE = 0.1  # of max_epochs: what patience="auto" waits
 PATIENT_STEPS = 100  # optimiser steps that patience="auto" waits for at least
 CONVOLUTIONS = ("shortcut_conv", "conv")
 RECURRENT = ("gru", "lstm")
@@ -136,8 +137,8 @@ class SharedParameters:
         int | Literal["auto"] | None,
         Ge(1),
         "epochs without a better validation loss before training goes back to the best weights, lets the learning rate fall to "
-        "zero over some more epochs, and stops; 'auto' is a twentieth of max_epochs (for codes that are drawn a tenth), and at "
-        "least 5 and 100 steps; None never stops early",
+        "zero over some more epochs, and stops; 'auto' is a tenth of max_epochs, and at least 5 and 100 steps; None never stops "
+        "early",
     ] = "auto"
     device: Annotated[str, "'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1' or 'mps'"] = "auto"
     precision: Annotated[
@@ -163,7 +164,6 @@ class SharedParameters:
     ] = None
 
     _auto_likelihood = "gaussian"  # not annotated, hence not parameters
-    _patience_share = 0.05  # of max_epochs: what patience="auto" waits
 
     def _warmup(self) -> float:
         """Return the share of training over which the cost of the code rises to its full weight."""
@@ -255,7 +255,7 @@ class SharedParameters:
             max_epochs = self.max_epochs
         patience = self.patience
         if patience == "auto":
-            waiting = math.floor(self._patience_share * max_epochs)
+            waiting = math.floor(PATIENT_SHARE * max_epochs)
             patience = max(5, waiting, math.ceil(PATIENT_STEPS / math.ceil(n_train / batch_size)))
         return Settings(
             max_epochs=max_epochs,

@@ -6,7 +6,7 @@ import glob
 import mmap
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,9 @@ class Stream:
     ----------
     source : path, list of paths, array or iterable
         A ``.npy`` file; a Parquet file, a folder of them, a pattern such as ``"data/*.parquet"`` or a list of files (extra
-        ``arrow``); an array that reads its rows when it is sliced, such as ``np.memmap``, Zarr or HDF5; or an iterable of arrays
-        or frames that starts anew each time it is iterated over: a list or an object with ``__iter__``, not a generator.
+        ``arrow``); an array that reads its rows when it is sliced, such as ``np.memmap``, Zarr or HDF5; blocks (arrays or frames)
+        by number: a list, or an object with ``__len__`` and ``__getitem__``; or an iterable of blocks that starts anew each time
+        it is iterated over, not a generator. The blocks of an iterable come in its own order, all others in random order.
     columns : list of str, optional
         Columns of Parquet files to read; all by default.
     memory : int or str
@@ -214,6 +215,17 @@ class ParquetSource(Source):
                 yield file.read_row_groups(groups, columns=self.columns, use_threads=False)
 
 
+class SequenceSource(Source):
+    """Blocks that are reached by number: a list, or an object with ``__len__`` and ``__getitem__``."""
+
+    def __init__(self, blocks: Sequence[Any]):
+        self.held, self.name, self.sizes = blocks, f"the {type(blocks).__name__} of {len(blocks)} blocks", []
+
+    def blocks(self, order: Sequence[int] | None = None) -> Iterator[Any]:
+        for i in range(len(self.held)) if order is None else order:
+            yield self.held[i]
+
+
 class IterableSource(Source):
     """Blocks that come in their own order, every time anew."""
 
@@ -257,6 +269,8 @@ def _open(source: Any, columns: list[str] | None, budget: int) -> Source:
             f"a {type(source).__name__} can be read only once, and training reads rows again and again; give a list of blocks, "
             "or an object whose __iter__ starts anew each time"
         )
+    if hasattr(source, "__len__") and hasattr(source, "__getitem__") and not isinstance(source, Mapping):
+        return SequenceSource(source)
     if isinstance(source, Iterable):
         return IterableSource(source)
     raise TypeError(f"expected a path, an array or an iterable of blocks, got {type(source).__name__}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -108,6 +110,8 @@ class StreamedRows(Rows):
                 raise ValueError(f"{self.stream!r} has changed since it was first read: block {i} has other rows")
             if kept.any():
                 yield masked_table(self.codec.encode(raw.take(kept)), self.masked)
+            del raw
+            give_back()
 
     def _there(self, batch: Batch, pairs: bool) -> Batch:
         if pairs:
@@ -122,6 +126,25 @@ def ahead(items: Iterator[Table]) -> Iterator[Table]:
         while (found := waiting.result()) is not None:
             waiting = pool.submit(next, items, None)
             yield found
+
+
+def give_back() -> None:
+    """Return what was freed to the system, where it is glibc that keeps it.
+
+    Blocks are allocated in one thread and freed in another, and their sizes differ a little, so that holes stay between them: the
+    process would grow with the number of blocks.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library, or another system
+        return None
 
 
 def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

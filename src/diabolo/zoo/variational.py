@@ -50,7 +50,6 @@ class VariationalCode(BaseAutoencoder, ABC):
     ] = 0.1
 
     _auto_likelihood = "learned_gaussian"
-    _patience_share = 0.1  # the bound of a draw is a noisy judge
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
         return Gaussian(self._code_width(schema))
