@@ -208,6 +208,12 @@ def test_samples_keep_the_precision_of_the_data():
     assert len(np.unique(sample[:, 0])) > 150  # float32 knows one value in 128 here
 
 
+def test_images_of_mixed_sizes():
+    images = [np.zeros((3, 8, 8)), np.zeros((3, 9, 8))]
+    with pytest.raises(ValueError, match=r"images of one size; image 0 has shape \(3, 8, 8\), image 1 has \(3, 9, 8\)"):
+        Autoencoder(2, kind="image").fit(images)
+
+
 def test_channels_last_images():
     with pytest.raises(ValueError, match=r"look channels-last \(5, 8, 8, 3\).*X\.transpose\(0, 3, 1, 2\)"):
         model().fit(np.zeros((5, 8, 8, 3)))
