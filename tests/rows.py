@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
@@ -32,6 +33,7 @@ from diabolo import (
     FSQAutoencoder,
     GatedAutoencoder,
     HypersphericalVAE,
+    Imputer,
     InfoVAE,
     JumpReLUAutoencoder,
     KSparseAutoencoder,
@@ -242,9 +244,17 @@ ROWS = [
         (AnomalyDetector(Autoencoder(1, **QUICK), contamination=0.1, random_state=0),),
         {"check_outliers_train": HELD_OUT, "check_outliers_fit_predict": HELD_OUT},
     ),
+    Row(
+        "Imputer",
+        (
+            Imputer(MaskedAutoencoder(2, **QUICK), n_models=2, random_state=0),
+            Imputer(IWAE(2, **QUICK), n_models=1, n_samples=5, strategy="median", random_state=0),
+            Imputer((Autoencoder(1, **QUICK), MaskedAutoencoder(2, **QUICK)), n_models=1, random_state=0),
+        ),
+    ),
 ]
 
-MODELS = [row for row in ROWS if row.name != "AnomalyDetector"]
+MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "Imputer")]
 """The rows of autoencoders, without the tasks."""
 
 VARIANTS = [(row.name, variant) for row in MODELS for variant in row.variants]
@@ -255,3 +265,12 @@ def identify(value: Any) -> str:
     if isinstance(value, Row):
         return value.name
     return repr(value).replace("\n", " ")[:120] if isinstance(value, BaseEstimator) else str(value)
+
+
+def answer(estimator: Any, X: Any) -> Any:
+    """What a fitted estimator has to say of rows: scores, or, where it fills cells, the rows with some of them filled."""
+    if hasattr(estimator, "score_samples"):
+        return estimator.score_samples(X)
+    holes = np.array(X, dtype=float)
+    holes.ravel()[::3] = np.nan
+    return estimator.transform(holes)

@@ -109,6 +109,8 @@ def test_parts_know_nothing_of_each_other(path):
     allowed = {"records"}
     if path.parent.name == "networks":
         allowed.add("parts.networks.base")  # the table of activations and the protocol
+    if path.parent.name == "likelihoods":
+        allowed |= {"parts.likelihoods.elements", "parts.likelihoods.mixed"}  # the mixed one is made of others
     assert {name for name, _, _ in imports(path)} <= allowed
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diabolo.module import AutoencoderModule
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
+    from diabolo.tasks.imputation import Imputer
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
@@ -71,6 +72,7 @@ __all__ = [
     "FlowPriorVAE",
     "GatedAutoencoder",
     "HypersphericalVAE",
+    "Imputer",
     "InfoVAE",
     "JumpReLUAutoencoder",
     "KSparseAutoencoder",
@@ -119,6 +121,7 @@ _HOME = {
     "GatedAutoencoder": "diabolo.zoo.sparse",
     "HypersphericalVAE": "diabolo.zoo.hyperspherical",
     "IWAE": "diabolo.zoo.variational",
+    "Imputer": "diabolo.tasks.imputation",
     "InfoVAE": "diabolo.zoo.matching",
     "JumpReLUAutoencoder": "diabolo.zoo.sparse",
     "KSparseAutoencoder": "diabolo.zoo.sparse",

@@ -116,7 +116,11 @@ class BatchScorer:
         if clash:
             raise ValueError(f"keep: the result has a column {clash[0]!r} of its own; rename that of the rows")
         kept = [given.field(name) for name in self.keep]
-        return pa.schema(kept + [pa.field(n, pa.bool_() if n == "anomaly" else pa.float64()) for n in self.names])
+        if self.operation == "reconstruct" and self._mixed:
+            own = [pa.field(n, given.field(n).type) for n in self.names if n in given.names]
+        else:
+            own = [pa.field(n, pa.bool_() if n == "anomaly" else pa.float64()) for n in self.names]
+        return pa.schema(kept + own)
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Score record batches one by one: what Spark's ``mapInArrow`` takes."""
@@ -146,6 +150,11 @@ class BatchScorer:
             raise ValueError(f"in the {table.num_rows} rows from row {first} on: {error}") from None
         return pa.table([*columns, *results], schema=schema)
 
+    @property
+    def _mixed(self) -> bool:
+        """Whether the model knows a mixed table, whose cells come back in their own types."""
+        return getattr(self.model, "autoencoder_", self.model).codec_.given is not None
+
     def _rows(self, table: pa.Table) -> Any:
         inner = getattr(self.model, "autoencoder_", self.model)
         named = getattr(inner, "feature_names_in_", None)
@@ -168,6 +177,8 @@ class BatchScorer:
         if self.operation == "embed":
             return list(np.asarray(inner.transform(rows), dtype=np.float64).T)
         rebuilt = inner.reconstruct(rows)
+        if self._mixed:
+            return [rebuilt.column(name) for name in self.names]
         values = read_frame(rebuilt).values if hasattr(rows, "column_names") else rebuilt
         return list(np.asarray(values, dtype=np.float64).reshape(len(values), -1).T)
 

@@ -112,6 +112,8 @@ def describe(hint: Any) -> str:
         return "{" + ", ".join(repr(a) for a in args) + "}"
     if origin is tuple:
         return f"tuple of {describe(args[0])}"
+    if origin is dict:
+        return f"dict of {describe(args[0])} to {describe(args[1])}"
     if origin is collections.abc.Callable or hint is collections.abc.Callable:
         return "callable"
     return getattr(hint, "__name__", str(hint))
@@ -133,6 +135,8 @@ def _matches(value: Any, hint: Any) -> bool:
         return any((type(value) is type(a) or isinstance(value, str)) and value == a for a in args)
     if origin is tuple:
         return isinstance(value, tuple | list) and all(_matches(v, args[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_matches(k, args[0]) and _matches(v, args[1]) for k, v in value.items())
     if origin is collections.abc.Callable or hint is collections.abc.Callable:
         return callable(value)
     if hint is bool:

@@ -28,7 +28,7 @@ from diabolo.objectives import Objective, elbo
 from diabolo.parameters import SharedParameters
 from diabolo.parts.bottlenecks import Bottleneck
 from diabolo.parts.corruptions import Corruption
-from diabolo.parts.likelihoods import LIKELIHOODS
+from diabolo.parts.likelihoods import LIKELIHOODS, Mixed
 from diabolo.parts.penalties import Penalty, WeightL1
 from diabolo.records import Batch, History, Schema
 from diabolo.seeding import draw_seed, seeded
@@ -98,12 +98,15 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             penalty.judged |= self._judge_penalties
         if self.weight_l1 > 0:
             penalties = (*penalties, WeightL1(self.weight_l1))
+        corruption = self._corruption(schema)
+        if corruption is not None and schema.mixed:
+            corruption.by_column([i for i, c in enumerate(schema.columns) for _ in range(c.width)])
         return self._module.from_network(
             self._network(schema),
             schema,
             bottleneck=self._bottleneck(schema),
             likelihood=self._likelihood(schema),
-            corruption=self._corruption(schema),
+            corruption=corruption,
             penalties=penalties,
         )
 
@@ -274,7 +277,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         return min(n - 1, max(1, round(n * self.validation_fraction)))
 
     def _choices(self, codec: ArrayCodec, module: AutoencoderModule, settings: Settings) -> dict[str, Any]:
-        likelihood = next((k for k, v in LIKELIHOODS.items() if v is type(module.likelihood)), "custom")
+        part = module.likelihood.numbers if isinstance(module.likelihood, Mixed) else module.likelihood
+        likelihood = next((k for k, v in LIKELIHOODS.items() if v is type(part)), "custom")
         choices = {
             "likelihood": likelihood,
             "scale": codec.scaling.name,
@@ -397,18 +401,27 @@ def _plain(value: Any) -> Any:
     """Return a parameter as JSON would give it back."""
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
     return value if isinstance(value, str | int | float | None) else getattr(value, "__qualname__", repr(value))
 
 
 @torch.no_grad()
 def _mse(module: AutoencoderModule, batch: Batch, codec: ArrayCodec) -> dict[str, float]:
     """Mean squared error over observed cells, in the units of the data."""
+    x, mask = batch.x, batch.mask
     mean = module.likelihood.mean(module.trace(batch, sample=False).raw)
+    table = codec.table
+    if table is not None and len(table.scaled):  # of the numbers; labels alone have the error of their chances
+        places = torch.from_numpy(table.starts[table.scaled]).to(x.device)
+        x, mean, mask = x[:, places], mean[:, places], None if mask is None else mask[:, places]
     if codec.scaling.quantiles is None:
-        squares, width = (mean - batch.x).square(), codec.scaling.width
+        squares, width = (mean - x).square(), codec.scaling.width
     else:
-        there, here = (codec.scaling.inverse(t.cpu().double().numpy()) for t in (batch.x, mean))
+        there, here = (codec.scaling.inverse(t.cpu().double().numpy()) for t in (x, mean))
         squares, width = torch.from_numpy(np.square(here - there)).to(mean), np.ones(1)
-    count = batch.x.numel() if batch.mask is None else float(batch.mask.sum())
-    each = (squares if batch.mask is None else squares * batch.mask).sum(0).cpu().double().numpy()
-    return {"mse": float((each * width**2).sum() / count)}
+    if table is not None and not len(table.scaled):
+        width = np.ones(1)
+    count = x.numel() if mask is None else float(mask.sum())
+    each = (squares if mask is None else squares * mask).sum(0).cpu().double().numpy()
+    return {"mse": float((each * width**2).sum() / count)} if count else {"mse": 0.0}

@@ -39,6 +39,7 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     # set by the constructor
     device: str
     kind: Any
+    columns: Any
     # set by fit
     codec_: ArrayCodec
     schema_: Schema
@@ -232,9 +233,11 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Nats; columns that are the condition are no features. Of series ``(n, channels, steps)``.
         """
         check_is_fitted(self)
-        return self._score_features(self._read(X, reset=False, condition=condition))
+        return self.codec_.by_column(self._score_features(self._read(X, reset=False, condition=condition)))
 
     def _score_features(self, raw: Raw) -> NDArray[Any]:
+        """Return ``log p`` of each feature as the network sees it; in a mixed table each category has one."""
+
         def score(module: AutoencoderModule, batch: Batch) -> Tensor:
             return module.log_prob_elements(module.trace(batch, sample=False).raw, batch)
 
@@ -288,7 +291,7 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 .astype(np.float64 if self.codec_.wide else np.float32)
             )
             told = self._draw_condition(n) if condition is None else self._told(condition, n)
-            return self.codec_.decode(self._decode(Z, told, noise=noise), condition=told)
+            return self.codec_.decode(self._decode(Z, told, noise=noise), condition=told, bound=True)
 
     # plumbing ---------------------------------------------------------------------------------------------------------------
 
@@ -334,7 +337,16 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 "for block in stream: ..."
             )
         kind = self.kind if reset or self.schema_.kind != "series" else "series"
-        raw = read(X, kind)
+        if reset:
+            raw = read(X, kind, None, self.columns, learn=True)
+        else:
+            table = self.codec_.given
+            raw = read(X, kind, table)
+            if table is not None and (raw is None or raw.table is None):
+                raise ValueError(
+                    f"{type(self).__name__} was fitted on a frame with columns {', '.join(table.names[:8])}; "
+                    f"expected such a frame, got {type(X).__name__}"
+                )
         if raw is None:
             raw = Raw(validate_data(self, X, reset=reset, ensure_all_finite=False), "vector", "numpy")
             if reset:  # else each block of rows is looked at when it is scaled
@@ -342,6 +354,8 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return raw
         if raw.kind == "vector":
             framed = raw.container in ("pandas", "polars", "pyarrow")
+            if raw.table is not None and not reset:  # columns were found by name
+                return raw
             validate_data(self, X if framed else raw.values, reset=reset, skip_check_array=True)
         elif reset:
             self.n_features_in_ = int(np.prod(raw.values.shape[1:]))
@@ -418,7 +432,7 @@ def check_support(likelihood: Likelihood, table: Table, codec: ArrayCodec, where
         return
     row, *position = (int(i) for i in (~inside).nonzero()[0])
     flat = int(np.ravel_multi_index(tuple(position), codec.schema.shape))
-    value = float(codec.scaling.inverse(table.x[row : row + 1].numpy())[(0, *position)])
+    value = float(codec.from_scale(table.x[row : row + 1].numpy())[(0, *position)])
     raise ValueError(
         f"{type(likelihood).__name__} needs {likelihood.support}; {codec.schema.feature(flat)} has {value:g}{where}. "
         "Use likelihood='gaussian', or scale='minmax' to bring the data into [0, 1]."

@@ -12,7 +12,7 @@ from diabolo.module import AutoencoderModule
 from diabolo.parts.networks.base import run_encoder
 from diabolo.records import Batch, Code, Loss, Trace
 
-__all__ = ["Objective", "elbo", "iwae", "log_likelihood", "rising"]
+__all__ = ["Objective", "elbo", "importance_mean", "iwae", "log_likelihood", "rising"]
 
 Objective = Callable[[AutoencoderModule, Batch, float], Loss]
 """``(module, batch, progress)`` -> loss; ``progress`` runs from 0 to 1 over training, for annealing."""
@@ -164,3 +164,28 @@ def _add_penalties(module: AutoencoderModule, trace: Trace, total: Tensor, terms
         terms[name] = terms[name] + term if name in terms else term
         total = total + term
     return total
+
+
+def importance_mean(module: AutoencoderModule, batch: Batch, n: int) -> Tensor:
+    r"""Return :math:`E[x \mid x_\text{observed}]` ``(B, *shape)`` by self-normalised importance sampling.
+
+    The mean of the likelihood is averaged over ``n`` draws of the posterior with weights in proportion to
+    :math:`p(x_\text{observed} \mid z)\, p(z) / q(z \mid x)`.
+    """
+    weights = total = most = None
+    for _ in range(n):
+        trace = module.trace(batch, sample=True)
+        weight = module.log_prob(trace.raw, batch) - module.bottleneck.log_ratio(trace.code)  # (B,)
+        mean = module.likelihood.mean(trace.raw)
+        higher = weight if most is None else torch.maximum(most, weight)
+        new = (weight - higher).exp()
+        view = (-1, *[1] * (mean.dim() - 1))
+        if total is None or weights is None or most is None:
+            total, weights = new.view(view) * mean, new
+        else:
+            old = (most - higher).exp()
+            total, weights = total * old.view(view) + new.view(view) * mean, weights * old + new
+        most = higher
+    if total is None or weights is None:
+        raise ValueError("expected at least one draw")
+    return total / weights.view(-1, *[1] * (total.dim() - 1))

@@ -13,7 +13,7 @@ import torch
 from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import spec
 from diabolo.parts.augmentation import Augmentation
-from diabolo.parts.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
+from diabolo.parts.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood, Mixed
 from diabolo.parts.networks.attention import Attention
 from diabolo.parts.networks.base import Network
 from diabolo.parts.networks.conv import Conv, stage_channels
@@ -61,6 +61,11 @@ class SharedParameters:
         "what a row of X is; 'auto' takes arrays of two dimensions for rows of numbers, of three and four for images, and "
         "lists of arrays of unequal length for series; 'series' also takes arrays (n, steps) and (n, steps, channels)",
     ] = "auto"
+    columns: Annotated[
+        dict[str, str] | None,
+        "kinds of columns of a frame by name, where they are not what their types say: 'number', 'boolean', 'category', "
+        "'ordinal' or 'date', such as {'grade': 'ordinal', 'zip': 'category'}",
+    ] = None
     activation: Annotated[
         Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"],
         "non-linearity of the hidden layers; recurrent cells have their own",
@@ -218,6 +223,9 @@ class SharedParameters:
         if name == "auto":
             name = "bernoulli" if schema.values == "binary" else self._auto_likelihood
         kind = LIKELIHOODS[name]
+        if schema.mixed:
+            count = sum(c.kind in ("number", "date") for c in schema.columns)
+            return Mixed(schema.columns, kind((count,)) if issubclass(kind, LearnedGaussian) else kind())
         if issubclass(kind, LearnedGaussian):
             each = schema.shape[:1] + (1,) * (len(schema.shape) - 1) if schema.kind == "series" else schema.shape
             return kind((1,) * len(schema.shape) if schema.shared_unit else each)

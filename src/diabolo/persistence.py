@@ -130,7 +130,12 @@ def _describe(estimator: Any, prefix: str, tensors: dict[str, Tensor]) -> dict[s
     """Describe an estimator and the fitted ones inside it; collect their tensors under ``prefix``."""
     meta, own = estimator._get_state()
     tensors |= {prefix + k: v for k, v in own.items()}
-    children = {k: v for k, v in vars(estimator).items() if k.endswith("_") and isinstance(v, BaseEstimator)}
+    children: dict[str, Any] = {}
+    for k, v in vars(estimator).items():
+        if k.endswith("_") and isinstance(v, BaseEstimator):
+            children[k] = v
+        elif k.endswith("_") and isinstance(v, list) and v and isinstance(v[0], BaseEstimator):
+            children |= {f"{k}.{i}": part for i, part in enumerate(v)}
     return {
         **_describe_parameters(estimator),
         "fitted": meta,
@@ -150,6 +155,8 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, tuple | list):
         found = [_to_json(v) for v in value]
         return ... if ... in found else found
+    if isinstance(value, dict):
+        return {"entries": {str(k): _to_json(v) for k, v in value.items()}}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
@@ -163,7 +170,8 @@ def _restore(
     estimator = _make(tree, build)
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     for name, child in tree["children"].items():
-        setattr(estimator, name, _restore(child, f"{prefix}{name}.", tensors, build))
+        restored, (owner, _, place) = _restore(child, f"{prefix}{name}.", tensors, build), name.partition(".")
+        setattr(estimator, owner, [*getattr(estimator, owner, []), restored] if place else restored)
     try:
         estimator._set_state(tree["fitted"], own)
     except (KeyError, ValueError) as error:
@@ -190,6 +198,8 @@ def _make(tree: dict[str, Any], build: Callable[..., Any] | None) -> Any:
 
 
 def _from_json(value: Any, build: Callable[..., Any] | None) -> Any:
+    if isinstance(value, dict) and "entries" in value:
+        return {k: _from_json(v, build) for k, v in value["entries"].items()}
     if isinstance(value, dict):
         return _make(value["estimator"], build)
     return tuple(_from_json(v, build) for v in value) if isinstance(value, list) else value

@@ -140,11 +140,13 @@ def start_at_principal_components(
         encoder.weight[first:] = 0.0
         ratio = (noise / variances).clamp(1e-6, 1.0) if noise > 0 else torch.full_like(variances, 1e-6)
         encoder.bias[first : first + k] = ratio.log().to(encoder.bias)
+    moved = (flat - flat.mean(0)).square().sum(0)
     slope = (
-        float((target - target.mean(0)).square().sum() / (flat - flat.mean(0)).square().sum().clamp_min(1e-30)) ** 0.5
-    )
+        (target - target.mean(0)).square().sum(0) / moved.clamp_min(1e-30)
+    ).sqrt()  # (d,): affine, feature by feature
+    slope = torch.where(moved > 0, slope, 0.0).double()
     decoder.weight[:d] *= 0.01
-    decoder.weight[:d, :k] = (slope * directions * gain).to(decoder.weight)
+    decoder.weight[:d, :k] = (slope[:, None] * directions * gain).to(decoder.weight)
     centre = likelihood.output_for(mean) if likelihood.robust else target.double().mean(dim=0)
     if context is not None:
         slopes = regression(target, context)
@@ -154,5 +156,5 @@ def start_at_principal_components(
     if bottleneck.margin:
         above = bottleneck.margin * variances.sqrt() / gain  # (k,)
         encoder.bias[:k] += above.to(encoder.bias)
-        centre = centre - slope * (directions * gain) @ above
+        centre = centre - slope * ((directions * gain) @ above)
     decoder.bias[:d] = centre.to(decoder.bias)

@@ -15,11 +15,36 @@ __all__ = ["Batch", "Code", "Column", "History", "Loss", "Schema", "Table", "Tra
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: its name and the range of its observed values, in the user's units."""
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+        As the user knows it.
+    low, high : float
+        Range of its observed values in the user's units; of dates in seconds since 1970, of labels their positions.
+    kind : str
+        ``"number"``, ``"boolean"``, ``"category"``, ``"ordinal"`` or ``"date"``.
+    categories : tuple
+        Labels, in the order of their features.
+    whole : bool
+        Whether all observed numbers are whole, or all dates whole days.
+    rest : bool
+        Whether the last label stands for all rarer ones too.
+    """
 
     name: str
     low: float
     high: float
+    kind: str = "number"
+    categories: tuple[Any, ...] = ()
+    whole: bool = False
+    rest: bool = False
+
+    @property
+    def width(self) -> int:
+        """Features that the column takes: one for each category, else one."""
+        return len(self.categories) if self.kind == "category" else 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +63,7 @@ class Schema:
         ``"binary"`` when every observed value is 0 or 1 and scaling keeps it so, ``"unit"`` when all scaled values lie in
         [0, 1], else ``"real"``.
     columns : tuple of Column
-        One for each feature of a vector, empty for images.
+        Of a table, empty for images and series. A column is one feature, but in a mixed table a category has one for each label.
     context : int
         Width of the condition given to encoder and decoder; 0 without one.
     shared_unit : bool
@@ -61,10 +86,20 @@ class Schema:
             n *= length
         return n
 
+    @property
+    def mixed(self) -> bool:
+        """Whether columns are of several kinds."""
+        return any(c.kind != "number" for c in self.columns)
+
+    def owners(self) -> list[tuple[Column, int]]:
+        """Return for each feature of a table its column, and its place in it."""
+        return [(column, i) for column in self.columns for i in range(column.width)]
+
     def feature(self, index: int) -> str:
         """Name the feature at a flat ``index`` as a user would: a column, a pixel, or a channel and a step."""
         if self.columns:
-            return f"column {self.columns[index].name!r}"
+            column, place = self.owners()[index]
+            return f"column {column.name!r}" + (f" ({column.categories[place]!r})" if column.width > 1 else "")
         position = []
         for length in reversed(self.shape):
             index, remainder = divmod(index, length)
@@ -80,7 +115,7 @@ class Schema:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Schema:
         """Build a schema from what ``to_json`` returned."""
-        columns = tuple(Column(**c) for c in data["columns"])
+        columns = tuple(Column(**{**c, "categories": tuple(c.get("categories", ()))}) for c in data["columns"])
         return cls(**{**data, "shape": tuple(data["shape"]), "columns": columns})
 
 

@@ -76,9 +76,7 @@ def anomalies(
             raise UsageError(f"{source} is a folder: name the data file to judge after it")
         rows = read_data(source, key=key, exclude=exclude)
         X = rows.for_fit(parameters.get("kind", "auto"))
-        fitted = make_estimator(
-            model or "autoencoder", parameters, quiet=quiet, detector=True, contamination=contamination
-        )
+        fitted = make_estimator(model, parameters, quiet=quiet, task="detector", contamination=contamination)
         code = fit_model(fitted, X)
     _write(fitted, X, output)
     return code

@@ -26,14 +26,14 @@ HELP = (
     "or as CSV to standard output. Start with: diabolo demo"
 )
 
-GENERATED = ("fit", "anomalies")  # commands with a flag for each parameter of a model
+GENERATED = ("fit", "anomalies", "impute")  # commands with a flag for each parameter of a model
 
 EPILOGUE = "--debug, or DIABOLO_DEBUG=1, shows the traceback of an error."
 
 
 def _build(tokens: list[str]) -> App:
     """Make the application; the flags of a model's parameters are only made for the command that needs them."""
-    from diabolo.cli import anomalies, commands, demo, fit, info
+    from diabolo.cli import anomalies, commands, demo, fit, impute, info
 
     app = App(
         name="diabolo",
@@ -54,6 +54,7 @@ def _build(tokens: list[str]) -> App:
         commands.score,
         commands.sample,
         anomalies.anomalies,
+        impute.impute,
         commands.report,
         info.info,
         info.models,
@@ -80,7 +81,9 @@ def _model(tokens: list[str]) -> str:
             return following
         if token.startswith("--model="):
             return token.removeprefix("--model=")
-    return "autoencoder"
+    from diabolo.cli.fit import default_model
+
+    return default_model("imputer" if tokens[:1] == ["impute"] or "--imputer" in tokens else None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -69,8 +69,8 @@ def reconstruct(
     memory: Memory = None,
 ) -> int:
     """Write each row as the model rebuilds it, in the columns of the model; missing cells come back filled."""
-    from diabolo.cli.data import read_data, to_array
-    from diabolo.cli.output import check_output, write_matrix
+    from diabolo.cli.data import read_data
+    from diabolo.cli.output import check_output, write_rows
 
     if is_folder(output, keep, memory) and output is not None:
         return score_folder(load_model(model), data, output, "reconstruct", keep, memory)
@@ -79,7 +79,7 @@ def reconstruct(
     fitted = load_model(model)
     X, told = rows_for(fitted, rows, labels)
     rebuilt = autoencoder_of(fitted).reconstruct(X, **told)
-    write_matrix(output, to_array(rebuilt), feature_names(fitted))
+    write_rows(output, rebuilt, feature_names(fitted))
     return 0
 
 
@@ -143,14 +143,13 @@ def sample(
     output: Output = None,
 ) -> int:
     """Generate new rows from a model that has a prior, such as vae."""
-    from diabolo.cli.data import to_array
-    from diabolo.cli.output import check_output, write_matrix
+    from diabolo.cli.output import check_output, write_rows
 
     check_output(output)
     fitted = autoencoder_of(load_model(model))
     told = None if condition is None else parse_condition(fitted, condition)
     drawn = fitted.sample(n, condition=told, noise=noise, random_state=seed)
-    write_matrix(output, to_array(drawn), feature_names(fitted))
+    write_rows(output, drawn, feature_names(fitted))
     return 0
 
 

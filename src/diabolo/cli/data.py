@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diabolo.checks import did_you_mean
+from diabolo.cli.models import autoencoder_of
 from diabolo.cli.tables import read_csv
+from diabolo.data.raw import fill_masked
 from diabolo.launch import launched
 
 __all__ = ["ARROW_ADVICE", "Data", "frame_library", "read_data", "say", "to_array"]
+__all__ += ["to_columns"]
 
 ARROW_ADVICE = "Parquet files need pyarrow: pip install 'diabolo[arrow]'"
 FrameLibrary = Literal["polars", "pandas", "pyarrow"]
@@ -68,8 +71,8 @@ class Data:
         return known
 
     def text_columns(self) -> list[str]:
-        """Names of the columns that hold text."""
-        return [name for name, values in self.columns.items() if values.dtype == object]
+        """Names of the columns that hold text or dates."""
+        return [name for name, values in self.columns.items() if values.dtype.kind in "OM"]
 
     def without(self, names: Sequence[str]) -> Data:
         """Leave out columns by name."""
@@ -90,9 +93,10 @@ class Data:
         """Return a frame where there are names and a frame library, else an array; series are always an array."""
         if self.array is not None:
             return self.array
-        self._refuse_text(list(self.columns))
+        if kind == "series" or frame_library() is None:
+            self._refuse_text(list(self.columns))
         if kind == "series":
-            return np.column_stack(list(self.columns.values()))
+            return _stack(self.columns)
         if self.named and "column_1" in self.columns:
             say("note: the first column has no name; if it numbers the rows, leave it out with --exclude column_1")
         return self._table(list(self.columns))
@@ -105,7 +109,7 @@ class Data:
             return self.array if plain else _frame(dict(zip(names, self.array.T, strict=True)))
         if not names:
             self._refuse_text(list(self.columns))
-            return np.column_stack(list(self.columns.values()))
+            return _stack(self.columns)
         if not self.named and len(names) == len(self.columns):
             renamed = dict(zip(names, self.columns.values(), strict=True))
             return dataclasses.replace(self, columns=renamed, named=True).for_model(model)
@@ -118,21 +122,24 @@ class Data:
         extra = [name for name in self.columns if name not in names]
         if extra:
             say(f"note: left out columns that the model was not fitted on: {_listed(extra)}")
-        self._refuse_text(names)
+        if autoencoder_of(model).codec_.given is None or frame_library() is None:
+            self._refuse_text(names)
         return self._table(names)
 
     def _table(self, names: list[str]) -> Any:
         columns = {name: self.columns[name] for name in names}
-        return _frame(columns) if self.named else np.column_stack(list(columns.values()))
+        plain = not self.named and not any(values.dtype.kind in "OM" for values in columns.values())
+        return _stack(columns) if plain else _frame(columns)
 
     def _refuse_text(self, names: list[str]) -> None:
         text = [name for name in self.text_columns() if name in names]
         if text:
             examples = ", ".join(f"{name!r} (such as {_first(self.columns[name])!r})" for name in text[:8])
             more = f" and {len(text) - 8} more" if len(text) > 8 else ""
+            library = " (to model them, install a frame library: pip install polars)" if frame_library() is None else ""
             raise ValueError(
-                f"{self.source} has {len(text)} column(s) that are not numbers: {examples}{more}. "
-                f"Leave them out with --exclude {_quoted(','.join(text))}, or encode them as numbers first."
+                f"{self.source} has {len(text)} column(s) that are not numbers: {examples}{more}. Leave them out with --exclude "
+                f"{_quoted(','.join(text))}, or encode them as numbers first{library}."
             )
 
 
@@ -154,12 +161,32 @@ def frame_library() -> FrameLibrary | None:
     return next((name for name in FRAMES if importlib.util.find_spec(name) is not None), None)
 
 
+def _stack(columns: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """Put columns of numbers side by side."""
+    return np.column_stack([fill_masked(values) for values in columns.values()])
+
+
 def _frame(columns: dict[str, NDArray[Any]]) -> Any:
     """Build a frame, so that the model learns the names; without a frame library, a plain array."""
     backend = frame_library()
     if backend is None:
-        return np.column_stack(list(columns.values()))
-    return nw.from_dict(columns, backend=backend).to_native()
+        return _stack(columns)
+    types: dict[str, Any] = {}
+    for name, values in columns.items():
+        if values.dtype == object or isinstance(values, np.ma.MaskedArray):
+            types[name] = nw.String if values.dtype == object else nw.Boolean
+    cells = {
+        name: [None if v in ("", None) else v for v in values.tolist()] if name in types else values
+        for name, values in columns.items()
+    }
+    series = [nw.new_series(name, v, types.get(name), backend=backend) for name, v in cells.items()]
+    return nw.DataFrame.from_dict({s.name: s for s in series}).to_native()
+
+
+def to_columns(rows: Any) -> dict[str, NDArray[Any]]:
+    """Return the columns of a frame as arrays, ``None`` for a missing cell of text."""
+    frame = nw.from_native(rows, eager_only=True)
+    return {str(name): np.asarray(frame.get_column(name).to_numpy()) for name in frame.columns}
 
 
 def to_array(rows: Any) -> NDArray[Any]:
@@ -271,6 +298,8 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
             columns[name] = column.to_numpy()
         elif pa.types.is_decimal(kind):
             columns[name] = column.cast(pa.float64()).to_numpy()
+        elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            columns[name] = column.cast(pa.timestamp("us")).to_numpy()
         else:
             columns[name] = np.array([str(v) if v is not None else "" for v in column.to_pylist()], dtype=object)
     if not columns or not table.num_rows:

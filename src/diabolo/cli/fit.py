@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,12 +11,19 @@ from diabolo.cli.catalog import UsageError, find_card
 from diabolo.cli.models import DataFile, Exclude, Key, autoencoder_of
 from diabolo.launch import launched
 
-__all__ = ["INTERRUPTED", "Contamination", "Model", "Quiet", "fit", "fit_model", "make_estimator"]
+__all__ = ["INTERRUPTED", "Contamination", "Model", "Quiet", "default_model", "fit", "fit_model", "make_estimator"]
 
 INTERRUPTED = 130
 
+Task = Literal["detector", "imputer"] | None
 Model = Annotated[
-    str, Parameter(help="Which model; see `diabolo models`. With --help, shows that model's flags.", metavar="NAME")
+    str | None,
+    Parameter(
+        help="Which model; see `diabolo models`. With --help, shows that model's flags. By default autoencoder, with --imputer "
+        "masked-autoencoder.",
+        metavar="NAME",
+        show_default=False,
+    ),
 ]
 Contamination = Annotated[
     str | None,
@@ -34,7 +41,7 @@ def fit(
     /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder for the fitted model.")],
-    model: Model = "autoencoder",
+    model: Model = None,
     exclude: Exclude = "",
     key: Key = None,
     labels: Annotated[
@@ -54,6 +61,14 @@ def fit(
         ),
     ] = False,
     contamination: Contamination = None,
+    imputer: Annotated[
+        bool,
+        Parameter(
+            help="Fit an imputer, for diabolo impute: models that fill missing cells, and how sure they are.",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
     force: Annotated[
         bool, Parameter(help="Replace a model that is already there.", negative="", show_default=False)
     ] = False,
@@ -68,11 +83,14 @@ def fit(
     """
     from diabolo.cli.data import read_data, say
 
+    if detector and imputer:
+        raise UsageError("--detector and --imputer are two things; fit two models")
     if contamination is not None and not detector:
         raise UsageError("--contamination sets the threshold of a detector; add --detector")
     _check_folder(output, force)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
-    estimator = make_estimator(model, parameters, quiet=quiet, detector=detector, contamination=contamination)
+    task: Task = "detector" if detector else "imputer" if imputer else None
+    estimator = make_estimator(model, parameters, quiet=quiet, task=task, contamination=contamination)
     _check_labels(getattr(estimator, "autoencoder", estimator), labels)
     if labels in rows.columns:
         rows = rows.without([labels])
@@ -85,8 +103,13 @@ def fit(
         return code
     estimator.save(output)
     if not quiet:
-        say(f"saved {find_card(model).name} to {output}  ({_summary(autoencoder)})")
+        say(f"saved {type(autoencoder).__name__} to {output}  ({_summary(autoencoder)})")
     return code
+
+
+def default_model(task: Task) -> str:
+    """Return the model that a task takes when none is named."""
+    return "masked-autoencoder" if task == "imputer" else "autoencoder"
 
 
 def _check_labels(autoencoder: Any, labels: str | None) -> None:
@@ -112,19 +135,33 @@ def _check_folder(output: Path, force: bool) -> None:
 
 
 def make_estimator(
-    model: str, parameters: dict[str, Any], *, quiet: bool, detector: bool, contamination: str | None
+    model: str | None,
+    parameters: dict[str, Any],
+    *,
+    quiet: bool,
+    task: Task,
+    contamination: str | None = None,
 ) -> Any:
-    """Make an unfitted model or detector, its parameters checked before any data are read into it."""
+    """Make an unfitted model, detector or imputer, its parameters checked before any data are read into it.
+
+    Without a name the model is an autoencoder, and for an imputer a masked one.
+    """
     import diabolo
     from diabolo.checks import check_parameters, parameter_fields
     from diabolo.cli.flags import parse
     from diabolo.declare import ADVICE
 
     parameters = {"verbose": 1, **parameters} | ({"verbose": 0} if quiet else {})
-    autoencoder = getattr(diabolo, find_card(model).name)(**parameters)
+    if task == "imputer" and model is None:
+        parameters = {"likelihood": "learned_gaussian", **parameters}
+    autoencoder = getattr(diabolo, find_card(model or default_model(task)).name)(**parameters)
     check_parameters(autoencoder, ADVICE)
-    if not detector:
+    if task is None:
         return autoencoder
+    if task == "imputer":
+        made = diabolo.Imputer(autoencoder, random_state=autoencoder.random_state)
+        check_parameters(made)
+        return made
     hint = next(f.hint for f in parameter_fields(diabolo.AnomalyDetector) if f.name == "contamination")
     made = diabolo.AnomalyDetector(
         autoencoder,
@@ -139,7 +176,8 @@ def fit_model(estimator: Any, X: Any, y: Any = None) -> int:
     """Fit, and return the exit code: 0, or 130 when training was interrupted."""
     estimator.fit(X, y)
     autoencoder = autoencoder_of(estimator)
-    for shown in (autoencoder, getattr(estimator, "autoencoder", autoencoder)):
+    parts = getattr(estimator, "models_", [autoencoder])
+    for shown in (*parts, getattr(estimator, "autoencoder", autoencoder)):
         shown.set_params(verbose=0)  # a progress bar belongs to this session, not to the model
     return INTERRUPTED if autoencoder.history_.stop_reason == "interrupted" else 0
 

@@ -39,6 +39,10 @@ def parse(text: str, hint: Any) -> Any:
     choices = [c for o in options if get_origin(o) is Literal for c in get_args(o)]
     if text in choices:
         return text
+    pairs = next((o for o in options if get_origin(o) is dict), None)
+    if pairs is not None and text.lower() != "none":
+        split = [part.partition("=") for part in text.split(",") if part.strip()]
+        return {name.strip(): value.strip() for name, _, value in split} if all(s for _, s, _ in split) else text
     inner = _inside(hint)
     if inner is not None:
         parts = text.strip("()[] ").split(",") if text.lower() != "none" else []
@@ -69,6 +73,8 @@ def _placeholder(hint: Any) -> str:
             inner = get_args(option)[0]
             named = get_origin(inner) is Literal or str in _options(inner)
             words.append("NAME,NAME,..." if named else "INT,INT,...")
+        elif get_origin(option) is dict:
+            words.append("NAME=KIND,...")
         elif option is NoneType:
             words.append("none")
         elif option in (int, float, str, bool):

@@ -80,8 +80,10 @@ def _model_facts(folder: Path) -> dict[str, Any]:
     fitted = load_model(folder)
     model = autoencoder_of(fitted)
     history, schema = model.history_, model.schema_
-    facts: dict[str, Any] = {"model": type(model).__name__, "detector": fitted is not model}
-    if fitted is not model:
+    facts: dict[str, Any] = {"model": type(model).__name__, "detector": hasattr(fitted, "offset_")}
+    if hasattr(fitted, "models_"):
+        facts |= {"imputer": True, "models": len(fitted.models_), "error on hidden cells": fitted.error_}
+    elif fitted is not model:
         facts |= {"contamination": fitted.contamination, "threshold": fitted.offset_}
     weights = sum(p.numel() for p in model.module_.parameters())
     best = history.rows[history.best_epoch - 1] if history.best_epoch else {}  # of the start there are no figures
@@ -101,13 +103,28 @@ def _model_facts(folder: Path) -> dict[str, Any]:
             **{k: v for k, v in best.items() if k != "epoch"},
             **{f"event {i + 1}": text for i, text in enumerate(history.events)},
         },
-        "columns": [{"column": c.name, "lowest": c.low, "highest": c.high} for c in schema.columns],
+        "columns": [_known(c, mixed=schema.mixed) for c in schema.columns],
     }
+
+
+def _known(column: Any, *, mixed: bool) -> dict[str, Any]:
+    """Tell what a model knows of a column."""
+    import numpy as np
+
+    if not mixed:
+        return {"column": column.name, "lowest": column.low, "highest": column.high}
+    low, high = column.low, column.high
+    if column.kind == "date":
+        low, high = (str(np.datetime64(round(v), "s")) for v in (low, high))
+    elif column.categories:
+        shown = [str(c) for c in column.categories[:6]] + ["..."] * (len(column.categories) > 6)
+        low, high = ", ".join(shown), f"{len(column.categories)} labels"
+    return {"column": column.name, "kind": column.kind, "lowest, or labels": low, "highest": high}
 
 
 def _row(schema: Any) -> str:
     if schema.kind == "vector":
-        return f"{schema.size} columns"
+        return f"{len(schema.columns)} columns" + (f", {schema.size} features" if schema.mixed else "")
     if schema.kind == "series":
         return f"series of up to {schema.shape[1]} steps, {schema.shape[0]} channel(s)"
     return f"image {'x'.join(map(str, schema.shape))}"
@@ -142,6 +159,8 @@ def _data_facts(path: Path, key: str | None) -> dict[str, Any]:
 def _column_facts(name: str, values: Any) -> dict[str, Any]:
     import numpy as np
 
+    from diabolo.data.raw import fill_masked
+
     if values.dtype == object:
         empty = sum(not v for v in values)
         return {
@@ -152,6 +171,20 @@ def _column_facts(name: str, values: Any) -> dict[str, Any]:
             "lowest": "",
             "highest": "",
         }
+    if values.dtype.kind == "M":
+        there = values[~np.isnat(values)]
+        low, high = (str(there.min()), str(there.max())) if len(there) else ("", "")
+        distinct = len(np.unique(there))
+        missing_dates = len(values) - len(there)
+        return {
+            "column": name,
+            "kind": "date",
+            "missing": missing_dates,
+            "distinct": distinct,
+            "lowest": low,
+            "highest": high,
+        }
+    values = fill_masked(values)
     missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
     seen = np.unique(values[~missing])
     whole = values.dtype.kind != "f" or bool((seen == np.round(seen)).all())

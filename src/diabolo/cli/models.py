@@ -64,13 +64,14 @@ def load_model(folder: Path) -> Any:
 
     model = load(folder)
     named = hasattr(autoencoder_of(model), "feature_names_in_")
-    autoencoder_of(model).codec_.container = (frame_library() if named else None) or "numpy"
+    for part in getattr(model, "models_", [autoencoder_of(model)]):
+        part.codec_.container = (frame_library() if named else None) or "numpy"
     return model
 
 
 def autoencoder_of(model: Any) -> Any:
-    """Return the autoencoder inside a detector, or the model itself."""
-    return getattr(model, "autoencoder_", model)
+    """Return the autoencoder inside a detector, the first inside an imputer, or the model itself."""
+    return model.models_[0] if hasattr(model, "models_") else getattr(model, "autoencoder_", model)
 
 
 def feature_names(model: Any) -> list[str]:

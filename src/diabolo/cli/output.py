@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diabolo.cli.catalog import UsageError
-from diabolo.cli.data import ARROW_ADVICE
+from diabolo.cli.data import ARROW_ADVICE, to_array, to_columns
 from diabolo.files import write_atomic
 
-__all__ = ["check_output", "check_place", "write_columns", "write_matrix"]
+__all__ = ["check_output", "check_place", "write_columns", "write_matrix", "write_rows"]
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")
 
@@ -63,6 +63,20 @@ def write_matrix(path: Path | None, values: NDArray[Any], names: Sequence[str]) 
     write_columns(path, dict(zip(names[: flat.shape[1]], flat.T, strict=True)))
 
 
+def write_rows(path: Path | None, rows: Any, names: Sequence[str]) -> None:
+    """Write rows that a model handed back: numbers as a matrix, a mixed table by its columns."""
+    if isinstance(rows, np.ndarray):
+        write_matrix(path, rows, names)
+        return
+    columns = to_columns(rows)
+    if all(values.dtype.kind in "buif" for values in columns.values()):
+        write_matrix(path, to_array(rows), names)
+        return
+    if path is not None and path.suffix.lower() in (".npy", ".npz"):
+        raise UsageError(f"--output {path}: rows with text or dates go into .csv or .parquet")
+    write_columns(path, columns)
+
+
 def write_columns(path: Path | None, columns: dict[str, NDArray[Any]]) -> None:
     """Write columns of numbers and text as CSV, Parquet or NPZ."""
     if path is None:
@@ -93,7 +107,18 @@ def _write_csv(file: TextIO, columns: dict[str, NDArray[Any]]) -> None:
 
 def _cells(values: NDArray[Any]) -> list[Any]:
     """Write each number in the fewest digits that give it back in its own precision, and NaN as an empty cell."""
+    if values.dtype.kind == "M":
+        return ["" if text == "NaT" else text for text in _times(values)]
     if values.dtype.kind != "f":
-        return list(values.tolist())
+        return ["" if cell is None else cell for cell in values.tolist()]
     cells = values.tolist() if values.dtype == np.float64 else [str(v) for v in values]
     return ["" if missing else cell for cell, missing in zip(cells, np.isnan(values), strict=True)]
+
+
+def _times(values: NDArray[Any]) -> list[str]:
+    """Write dates, and times only where there are any."""
+    days = values.astype("datetime64[D]")
+    there = ~np.isnat(values)
+    if (days[there] == values[there]).all():
+        return [str(day) for day in days]
+    return [str(second).replace("T", " ") for second in values.astype("datetime64[s]")]

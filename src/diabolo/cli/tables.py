@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diabolo.cli.models import STDIN
+from diabolo.data.spelling import MISSING
 
 __all__ = ["read_csv"]
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 DELIMITERS = "\t;|,"  # a comma last: it also occurs inside numbers and text
 
 
@@ -30,7 +32,8 @@ def read_csv(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
     Returns
     -------
     columns : dict of str to ndarray
-        int64, float64 (NaN where a cell is missing) or bool for numbers; object arrays of str for text.
+        int64, float64 (NaN where a cell is missing) or bool (masked where one is) for numbers; datetime64 for dates such as
+        2024-02-29 12:30; object arrays of str for text, empty where a cell is missing.
     named : bool
         Whether the file has a header; without one the columns are ``x0``, ``x1``, ...
 
@@ -117,8 +120,14 @@ def _convert(cells: tuple[str, ...]) -> NDArray[Any]:
     present = [cell.lower() not in MISSING for cell in plain]
     truth = {"true": 1.0, "false": 0.0}
     if any(present) and all(cell.lower() in truth for cell, there in zip(plain, present, strict=True) if there):
-        numbers = np.array([truth.get(cell.lower(), np.nan) for cell in plain])
-        return numbers.astype(bool) if all(present) else numbers
+        told = np.array([truth.get(cell.lower(), 0.0) for cell in plain]).astype(bool)
+        return told if all(present) else np.ma.MaskedArray(told, mask=~np.array(present))
     if all(_is_number(cell) for cell, there in zip(plain, present, strict=True) if there):
         return np.array([float(cell) if there else np.nan for cell, there in zip(plain, present, strict=True)])
-    return np.array(plain, dtype=object)
+    if all(DATE.fullmatch(cell) for cell, there in zip(plain, present, strict=True) if there) and any(present):
+        try:
+            cells_or_gone = [cell if there else "NaT" for cell, there in zip(plain, present, strict=True)]
+            return np.array(cells_or_gone, dtype="datetime64[us]")
+        except ValueError:  # the 31st of February
+            pass
+    return np.array([cell if there else "" for cell, there in zip(plain, present, strict=True)], dtype=object)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diabolo.data.columns import Columns
 from diabolo.data.conditions import Conditions
 from diabolo.data.images import read_images, stack_images
 from diabolo.data.profile import Profile
@@ -23,7 +24,14 @@ KNOT_ROWS = 100_000  # rows that the knots of a quantile transform are learned f
 __all__ = ["ArrayCodec", "read"]
 
 
-def read(X: Any, kind: str = "auto") -> Raw | None:
+def read(
+    X: Any,
+    kind: str = "auto",
+    table: Columns | None = None,
+    kinds: Mapping[str, str] | None = None,
+    *,
+    learn: bool = False,
+) -> Raw | None:
     """Read a frame, a tensor, images, series, or an array of many dimensions; ``None`` for what is left to scikit-learn.
 
     Parameters
@@ -32,11 +40,13 @@ def read(X: Any, kind: str = "auto") -> Raw | None:
         Rows.
     kind : {"auto", "vector", "image", "series"}
         What a row is; ``"auto"`` goes by the number of dimensions, and takes a list of arrays of unequal length for series.
+    table, kinds, learn
+        Of frames, see :func:`~diabolo.data.tables.read_frame`.
 
     Raises
     ------
     ValueError
-        For text columns, infinities, complex numbers, or rows that are not of this kind.
+        For text columns where they are not expected, infinities, complex numbers, or rows that are not of this kind.
     TypeError
         For a lazy frame.
     """
@@ -44,7 +54,7 @@ def read(X: Any, kind: str = "auto") -> Raw | None:
         series = read_series(X)
         refuse_infinity(series)
         return series
-    raw = _read_rows(X)
+    raw = _read_rows(X, table, kinds, learn)
     found = "vector" if raw is None else raw.kind
     if kind == "image" and found != kind:
         raise ValueError(
@@ -57,7 +67,7 @@ def read(X: Any, kind: str = "auto") -> Raw | None:
     return raw
 
 
-def _read_rows(X: Any) -> Raw | None:
+def _read_rows(X: Any, table: Columns | None, kinds: Mapping[str, str] | None, learn: bool) -> Raw | None:
     """Read rows of numbers, or images."""
     stack = stack_images(X)
     X = X if stack is None else stack
@@ -69,7 +79,7 @@ def _read_rows(X: Any) -> Raw | None:
         X = X.float() if X.dtype == torch.bfloat16 else X  # numpy has no such type
         values, container = X.detach().cpu().numpy(), "torch"
     elif is_frame(X):
-        raw = read_frame(X)
+        raw = read_frame(X, table, kinds, learn=learn)
         refuse_infinity(raw)
         return raw
     elif isinstance(X, np.ndarray) and (X.ndim > 2 or masked):
@@ -133,6 +143,10 @@ class ArrayCodec:
         Whether the rows of ``fit`` had numbers that need float64.
     conditions : Conditions or None
         What the model is told beside each row.
+    table : Columns or None
+        What the columns of a mixed table are.
+    given : Columns or None
+        The same with those that are a condition, as they stand in the user's frames.
     """
 
     def __init__(
@@ -143,9 +157,12 @@ class ArrayCodec:
         drop_channel: bool,
         wide: bool = False,
         conditions: Conditions | None = None,
+        table: Columns | None = None,
+        given: Columns | None = None,
     ):
         self.schema, self.scaling, self.container, self.drop_channel = schema, scaling, container, drop_channel
-        self.wide, self.conditions = wide, conditions
+        self.wide, self.conditions, self.table = wide, conditions, table
+        self.given = table if given is None else given
 
     @classmethod
     def fit(cls, raw: Raw, scale: str | None) -> ArrayCodec:
@@ -170,6 +187,8 @@ class ArrayCodec:
         parts = iter(raws)
         raw = next(parts)
         values = raw.values
+        if raw.table is not None:
+            return cls._learn_mixed([raw, *parts], scale)
         if values.shape[0] == 0:
             raise ValueError(f"Found array with 0 sample(s) (shape={values.shape}) while a minimum of 1 is required.")
         if values[0].size == 0:
@@ -227,6 +246,59 @@ class ArrayCodec:
         )
         return cls(schema, scaling, raw.container, raw.drop_channel, wide, raw.conditions)
 
+    @classmethod
+    def _learn_mixed(cls, raws: list[Raw], scale: str | None) -> ArrayCodec:
+        """Learn a mixed table: numbers and dates are scaled, all other columns have a scale of their own."""
+        raw = raws[0]
+        table = raw.table
+        if table is None:
+            raise ValueError("expected rows of a mixed table")
+        n = sum(len(part.values) for part in raws)
+        if n == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={raw.values.shape}) while a minimum of 1 is required."
+            )
+        scaling = Scaling("none", np.zeros(0), np.ones(0))
+        if len(table.scaled):
+            names = tuple(table.names[j] for j in table.scaled)
+            numbers = [Raw(part.values[:, table.scaled], "vector", "numpy", names) for part in raws]
+            how = "standard" if scale == "auto" else scale  # columns of several kinds are never in one unit
+            scaling = cls.learn(numbers, how).scaling
+        columns = table.columns
+        context = 0 if raw.conditions is None else raw.conditions.width
+        schema = Schema("vector", (table.width,), n, "real", columns, context)
+        return cls(schema, scaling, raw.container, False, True, raw.conditions, table, raw.given_table)
+
+    # between rows in the user's units and rows as the network sees them ---------------------------------------------------------
+
+    def flat(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return rows ``(n, *shape)`` in the user's units: in a mixed table one number for each category, else ``values``."""
+        return values if self.table is None else self.table.expand(values)
+
+    def to_scale(self, flat: NDArray[Any], dtype: Any) -> NDArray[Any]:
+        """Scale what :meth:`flat` returned."""
+        if self.table is None:
+            return self.scaling.forward(flat, dtype)
+        out = np.array(flat, dtype=np.float64)
+        places = self.table.starts[self.table.scaled]
+        if len(places):
+            out[:, places] = self.scaling.forward(out[:, places], np.float64)
+        return out.astype(dtype, copy=False)
+
+    def from_scale(self, scaled: NDArray[Any]) -> NDArray[Any]:
+        """Return scaled rows in the user's units."""
+        if self.table is None:
+            return self.scaling.inverse(scaled)
+        out = np.array(scaled, dtype=np.float64)
+        places = self.table.starts[self.table.scaled]
+        if len(places):
+            out[:, places] = self.scaling.inverse(out[:, places])
+        return out
+
+    def by_column(self, elements: NDArray[Any]) -> NDArray[Any]:
+        """Sum what belongs to the features of one column: ``(n, *shape)`` to the shape of the user's rows."""
+        return elements if self.table is None else self.table.by_column(elements)
+
     def align(self, raw: Raw) -> Raw:
         """Bring series to the length of those seen in fit; rows of other kinds stay as they are.
 
@@ -256,9 +328,10 @@ class ArrayCodec:
 
     def encode(self, raw: Raw, dtype: torch.dtype = torch.float32, first: int = 0) -> Table:
         """Scale rows into tensors; missing cells become 0 with a mask of 0. Errors number rows from ``first``."""
-        if raw.values.shape[1:] != self.schema.shape:
-            raise ValueError(f"X has rows of shape {raw.values.shape[1:]}, expected {self.schema.shape} as seen in fit")
-        scaled = self.scaling.forward(raw.values, np.float64 if dtype == torch.float64 else np.float32)
+        expected = self.schema.shape if self.table is None else (len(self.table.columns),)
+        if raw.values.shape[1:] != expected:
+            raise ValueError(f"X has rows of shape {raw.values.shape[1:]}, expected {expected} as seen in fit")
+        scaled = self.to_scale(self.flat(raw.values), np.float64 if dtype == torch.float64 else np.float32)
         mask = None
         if self.scaling.quantiles is not None:
             refuse_infinity(raw, first)  # of which a quantile transform makes a number
@@ -280,13 +353,19 @@ class ArrayCodec:
             return
         row, *position = (int(i) for i in np.argwhere(np.isinf(scaled))[0])
         feature = self.schema.feature(int(np.ravel_multi_index(tuple(position), self.schema.shape)))
+        value = self.flat(raw.values)[(row, *position)]
         raise ValueError(
-            f"{feature} has {raw.values[(row, *position)]:.3g} in row {first + row}, too far from the values seen in fit to "
-            "scale; clip it, or write NaN for a missing cell"
+            f"{feature} has {value:.3g} in row {first + row}, too far from the values seen in fit to scale; clip it, or write "
+            "NaN for a missing cell"
         )
 
     def decode(
-        self, scaled: NDArray[Any], like: Raw | None = None, condition: NDArray[np.float64] | None = None
+        self,
+        scaled: NDArray[Any],
+        like: Raw | None = None,
+        condition: NDArray[np.float64] | None = None,
+        *,
+        bound: bool = False,
     ) -> Any:
         """Return scaled rows in the user's units and kind of data.
 
@@ -298,12 +377,27 @@ class ArrayCodec:
             The input they belong to; ``None`` means as in fit.
         condition : ndarray of shape (n, k) or None
             Codes of their condition, whose columns are handed back too.
+        bound : bool
+            Whether numbers of a mixed table are brought into the range seen in fit.
         """
-        values = self.scaling.inverse(scaled)
+        values = self.from_scale(scaled)
         told = self.conditions.columns(condition) if self.conditions is not None and condition is not None else None
+        if self.table is not None:
+            cells = self.table.collapse(values)
+            return self._write(self.table.bound(cells) if bound else cells, like, told)
         if like is None:
             return self.present(values, self.container, columns=told)
         return self.present(values, like.container, like.index, like, told)
+
+    def _write(self, values: NDArray[Any], like: Raw | None, told: NDArray[Any] | None) -> Any:
+        """Write the columns of a mixed table as a frame."""
+        if self.given is None:
+            raise ValueError("expected a mixed table")
+        if self.conditions is not None:
+            values = self.conditions.insert(values, np.nan if told is None else told)
+        container = self.container if like is None else like.container
+        index, labels = (None, None) if like is None else (like.index, like.labels)
+        return self.given.write(values, container, index, labels)
 
     def present(
         self,
@@ -334,7 +428,11 @@ class ArrayCodec:
 
     def log_volume(self, mask: NDArray[Any] | None, n: int) -> NDArray[np.float64]:
         """Sum over observed features of the log widths, for each row ``(n,)``."""
-        width = np.broadcast_to(self.scaling.log_volume(), self.schema.shape)
+        if self.table is not None and mask is not None:
+            mask = mask[:, self.table.scaled]
+        width = self.scaling.log_volume()
+        if self.table is None:
+            width = np.broadcast_to(width, self.schema.shape)
         if mask is None:
             return np.full(n, width.sum())
         return np.asarray((mask * width).reshape(n, -1).sum(axis=1), dtype=np.float64)
@@ -349,6 +447,8 @@ class ArrayCodec:
             "drop_channel": self.drop_channel,
             "wide": self.wide,
             "conditions": None if self.conditions is None else self.conditions.to_json(),
+            "table": None if self.table is None else self.table.to_json(),
+            "given": None if self.given is self.table or self.given is None else self.given.whole_json(),
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -360,12 +460,15 @@ class ArrayCodec:
     def from_json(cls, data: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ArrayCodec:
         """Build a codec from ``to_json`` and ``arrays``."""
         own = {k.removeprefix("scaling."): v for k, v in arrays.items() if k.startswith("scaling.")}
-        told = data.get("conditions")  # older models have none
+        told, types = data.get("conditions"), data.get("table")  # older models have none
+        schema = Schema.from_json(data["schema"])
         return cls(
-            Schema.from_json(data["schema"]),
+            schema,
             Scaling.from_arrays(data["scale"], own),
             data["container"],
             data["drop_channel"],
             data["wide"],
             None if told is None else Conditions.from_json(told, arrays["condition.seen"]),
+            None if types is None else Columns.from_json(schema.columns, types),
+            None if data.get("given") is None else Columns.from_whole_json(data["given"]),
         )

@@ -145,10 +145,14 @@ class Conditions:
         Which columns of ``X`` they are; empty where the condition came as ``y``.
     seen : ndarray of shape (m, k)
         Codes of up to 1000 rows of fit, to draw from.
+    coded : bool
+        Whether the columns are of a mixed table, whose rows hold codes already.
     """
 
-    def __init__(self, variables: Sequence[Variable], places: Sequence[int], seen: NDArray[np.float64]):
-        self.variables, self.places, self.seen = tuple(variables), tuple(places), seen
+    def __init__(
+        self, variables: Sequence[Variable], places: Sequence[int], seen: NDArray[np.float64], *, coded: bool = False
+    ):
+        self.variables, self.places, self.seen, self.coded = tuple(variables), tuple(places), seen, coded
 
     @property
     def width(self) -> int:
@@ -239,12 +243,15 @@ class Conditions:
         if not self.places:
             return raw._replace(condition=self.read(condition, len(raw.values)), conditions=self)
         columns = raw.values[:, self.places] if condition is None else condition
+        codes = columns if self.coded and condition is None else self.read(columns, len(raw.values))
         names = raw.columns or tuple(str(j) for j in range(raw.values.shape[1]))
         return raw._replace(
             values=np.delete(raw.values, self.places, axis=1),
             columns=tuple(name for j, name in enumerate(names) if j not in self.places),
-            condition=self.read(columns, len(raw.values)),
+            condition=codes,
             conditions=self,
+            table=None if raw.table is None else raw.table.without(self.places),
+            given_table=raw.table,
         )
 
     def columns(self, codes: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -253,7 +260,7 @@ class Conditions:
             return None
         out = codes.copy()
         for j, variable in enumerate(self.variables):
-            if variable.classes is not None:
+            if variable.classes is not None and not self.coded:
                 known = ~np.isnan(codes[:, j])
                 out[known, j] = np.array(variable.classes, dtype=np.float64)[codes[known, j].astype(np.int64)]
         return out
@@ -276,7 +283,7 @@ class Conditions:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; the conditions seen travel apart, as an array."""
-        return {"variables": [asdict(v) for v in self.variables], "places": list(self.places)}
+        return {"variables": [asdict(v) for v in self.variables], "places": list(self.places), "coded": self.coded}
 
     @classmethod
     def from_json(cls, data: dict[str, Any], seen: NDArray[np.float64]) -> Conditions:
@@ -285,7 +292,7 @@ class Conditions:
             Variable(v["name"], None if v["classes"] is None else tuple(v["classes"]), v["center"], v["width"])
             for v in data["variables"]
         ]
-        return cls(variables, data["places"], seen)
+        return cls(variables, data["places"], seen, coded=data.get("coded", False))
 
 
 def condition_on_target(raw: Raw, y: Any, kind: str) -> Raw:
@@ -341,7 +348,26 @@ def condition_on_columns(raw: Raw, chosen: Sequence[str | int], kind: str) -> Ra
         raise ValueError(
             f"condition={tuple(chosen)!r} takes all {width} column(s) of X; at least one must be left to model"
         )
+    if raw.table is not None:
+        return _learn_coded(raw, places)
     return _learn(raw, [(names[j], raw.values[:, j]) for j in places], places, kind)
+
+
+def _learn_coded(raw: Raw, places: Sequence[int]) -> Raw:
+    """Learn conditions from columns of a mixed table, of which it is known what they are."""
+    if raw.table is None:
+        raise ValueError("expected rows of a mixed table")
+    variables = []
+    for j in places:
+        column = raw.table.columns[j]
+        if column.kind in ("number", "date"):
+            variables.append(Variable.learn(column.name, raw.values[:, j], "numbers"))
+        else:
+            variables.append(Variable(column.name, column.categories or (False, True)))
+    codes = raw.values[:, list(places)]
+    step = max(1, -(-len(codes) // SEEN))
+    conditions = Conditions(variables, places, np.ascontiguousarray(codes[::step]), coded=True)
+    return conditions.attach(raw, None)
 
 
 def _learn(raw: Raw, columns: list[tuple[str, Array]], places: Sequence[int], kind: str) -> Raw:

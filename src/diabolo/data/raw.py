@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from diabolo.data.columns import Columns
     from diabolo.data.conditions import Conditions
 
 __all__ = ["Raw", "all_finite", "fill_masked", "is_listed", "is_wide", "refuse_infinity"]
@@ -29,6 +30,8 @@ class Raw(NamedTuple):
     given: str = "array"  # "array", "list" or "object": what the series came in
     condition: NDArray[np.float64] | None = None  # (n, k), codes of what the model is told beside the row
     conditions: Conditions | None = None  # what the codes mean
+    table: Columns | None = None  # what the columns of a mixed table are
+    given_table: Columns | None = None  # the same with those that are a condition, where some are
 
     def take(self, rows: Any) -> Raw:
         """Return some rows, by a slice or by positions."""

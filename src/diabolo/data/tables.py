@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from diabolo.data.columns import Columns
 from diabolo.data.raw import Raw
 
-__all__ = ["is_frame", "read_frame", "write_frame"]
+__all__ = ["fill_frame", "is_frame", "read_frame", "write_frame"]
 
 
 def is_frame(X: Any) -> bool:
@@ -21,15 +23,35 @@ def is_frame(X: Any) -> bool:
     return isinstance(frame, nw.DataFrame)
 
 
-def read_frame(X: Any) -> Raw:
-    """Read a frame of numbers and booleans.
+def read_frame(
+    X: Any, table: Columns | None = None, kinds: Mapping[str, str] | None = None, *, learn: bool = False
+) -> Raw:
+    """Read a frame.
+
+    Parameters
+    ----------
+    X : frame
+        Of pandas, polars or pyarrow.
+    table : Columns or None
+        What the columns are, where a model knows a mixed table.
+    kinds : mapping or None
+        Kinds of columns by name, where the user says so.
+    learn : bool
+        Whether columns of other kinds than numbers may be found; otherwise, without ``table``, they are refused.
 
     Raises
     ------
     ValueError
-        When a column holds anything else; the message names each such column and its kind.
+        When a column holds what cannot be read; the message names each such column and its kind.
     """
     frame = nw.from_native(X, eager_only=True)
+    native = frame.to_native()
+    index, labels = (native.index, native.columns) if frame.implementation.is_pandas() else (None, None)
+    container = str(frame.implementation.value)
+    if table is None and learn and (kinds or not all(_plain(frame.get_column(name)) for name in frame.columns)):
+        table = Columns.learn(frame, kinds)
+    if table is not None:
+        return Raw(table.read(frame), "vector", container, table.names, index, labels, table=table)
     wrong = []
     arrays = []
     for name in frame.columns:
@@ -55,10 +77,13 @@ def read_frame(X: Any) -> Raw:
     values = np.empty((len(frame), len(arrays)), dtype=dtype)
     for j, array in enumerate(arrays):
         values[:, j] = array
-    native = frame.to_native()
-    index, labels = (native.index, native.columns) if frame.implementation.is_pandas() else (None, None)
     names = tuple(str(c) for c in frame.columns)
-    return Raw(values, "vector", str(frame.implementation.value), names, index, labels)
+    return Raw(values, "vector", container, names, index, labels)
+
+
+def _plain(series: Any) -> bool:
+    """Tell whether a column is of numbers, or has no observed value and so no type of its own."""
+    return bool(series.dtype.is_numeric() or series.is_null().all())
 
 
 def write_frame(
@@ -71,3 +96,22 @@ def write_frame(
     if labels is not None:
         native.columns = labels
     return native
+
+
+def fill_frame(X: Any, known: Columns, cells: NDArray[Any], gone: NDArray[np.bool_]) -> Any:
+    """Fill the missing cells of a frame; a column without any stays the very column that it was."""
+    frame = nw.from_native(X, eager_only=True)
+    places = {str(c): c for c in frame.columns}
+    filled = []
+    for j, column in enumerate(known.columns):
+        if not gone[:, j].any():
+            continue
+        series = frame.get_column(places[column.name])
+        values = known.series(j, cells[:, j], str(frame.implementation.value))
+        mask = nw.new_series("mask", ~gone[:, j], nw.Boolean, backend=frame.implementation)
+        if frame.implementation.is_pandas():  # rows are matched by their labels there
+            labels = series.to_native().index
+            values = nw.from_native(values.to_native().set_axis(labels), series_only=True)
+            mask = nw.from_native(mask.to_native().set_axis(labels), series_only=True)
+        filled.append(series.zip_with(mask, values).alias(places[column.name]))
+    return frame.with_columns(*filled).to_native() if filled else frame.clone().to_native()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,18 @@ class Corruption(nn.Module, ABC):
     def __init__(self, level: float, schedule: str = "constant", end: float = 0.0):
         super().__init__()
         self.level, self.schedule, self.end = level, schedule, end
+        self.owner: Tensor | None = None
+
+    def by_column(self, owner: Sequence[int]) -> None:
+        """Damage the features of a column together; ``owner`` says which column each feature belongs to."""
+        self.owner = torch.tensor(owner)
+
+    def draw(self, x: Tensor) -> Tensor:
+        """Draw a uniform number for each cell ``(B, *shape)``; the features of a column share theirs."""
+        if self.owner is None:
+            return torch.rand_like(x)
+        columns = torch.rand(len(x), int(self.owner[-1]) + 1, dtype=x.dtype, device=x.device)
+        return columns[:, self.owner.to(x.device)]
 
     def forward(self, x: Tensor, progress: float = 1.0) -> Tensor:
         """Return a damaged copy of ``x`` ``(B, *shape)``; ``progress`` runs from 0 to 1 over training."""
@@ -67,7 +80,7 @@ class Masking(Corruption):
 
     def damage(self, x: Tensor, level: Tensor | float) -> Tensor:
         """Return ``x`` with cells blanked."""
-        return x * (torch.rand_like(x) >= level)
+        return x * (self.draw(x) >= level)
 
 
 class SaltAndPepper(Corruption):
@@ -75,7 +88,7 @@ class SaltAndPepper(Corruption):
 
     def damage(self, x: Tensor, level: Tensor | float) -> Tensor:
         """Return ``x`` with cells replaced."""
-        u = torch.rand_like(x)
+        u = self.draw(x)
         extreme = torch.where(u < level / 2, x.amin(dim=0), x.amax(dim=0))
         return torch.where(u < level, extreme, x)
 
@@ -85,8 +98,8 @@ class SwapNoise(Corruption):
 
     def damage(self, x: Tensor, level: Tensor | float) -> Tensor:
         """Return ``x`` with cells exchanged."""
-        other = x[torch.randint(len(x), x.shape, device=x.device), *_grids(x)]
-        return torch.where(torch.rand_like(x) < level, other, x)
+        rows = (self.draw(x) * len(x)).long().clamp(max=len(x) - 1)
+        return torch.where(self.draw(x) < level, x[rows, *_grids(x)], x)
 
 
 class Occlusion(Corruption):

@@ -137,14 +137,14 @@ class Facts:
     def rebuild(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Return rows of X and their reconstructions, ``(len(rows), d)`` each."""
         part = self.raw.take(rows)
-        return _flat(part.values), _rebuild(self.model, part)
+        return _values(self.model, part), _rebuild(self.model, part)
 
     def blame(self, rows: NDArray[np.int64]) -> Array:
         """Return how many nats each feature of some rows explains worse than usual, ``(len(rows), d)``."""
         part = self.raw.take(rows)
         if self.detector is None:
             lack = self.typical - _flat(self.model._score_features(part))
-            return np.where(np.isnan(_flat(part.values)), 0.0, lack)
+            return np.where(np.isnan(_values(self.model, part)), 0.0, lack)
         return _flat(self.detector._lack(part))
 
 
@@ -162,7 +162,7 @@ def gather(estimator: Any, X: Any, condition: Any = None) -> Facts:
     scores = np.asarray(model._score(raw), dtype=np.float64)
     index = _choose(len(raw.values), model.schema_.size)
     part = raw.take(index)
-    values, rebuilt = _flat(part.values), _rebuild(model, part)
+    values, rebuilt = _values(model, part), _rebuild(model, part)
     seen = ~np.isnan(values)
     missing = 1.0 - float(seen.mean())
     scaled = _scale(model, values)
@@ -218,14 +218,19 @@ def _flat(values: NDArray[Any]) -> Array:
 def _scale(model: BaseAutoencoder, values: Array) -> Array:
     """Bring flat rows to the scale that training weighs features by."""
     shaped = values.reshape(-1, *model.schema_.shape)
-    return _flat(model.codec_.scaling.forward(shaped, np.float64))
+    return _flat(model.codec_.to_scale(shaped, np.float64))
+
+
+def _values(model: BaseAutoencoder, raw: Raw) -> Array:
+    """Return flat rows in the user's units; of a mixed table with one number for each category."""
+    return _flat(model.codec_.flat(raw.values))
 
 
 def _rebuild(model: BaseAutoencoder, raw: Raw) -> Array:
     def mean(module: AutoencoderModule, batch: Batch) -> Tensor:
         return module.likelihood.mean(module.trace(batch, sample=False).raw)
 
-    return _flat(model.codec_.scaling.inverse(model._apply(raw, mean)))
+    return _flat(model.codec_.from_scale(model._apply(raw, mean)))
 
 
 def _center(values: Array, seen: NDArray[np.bool_]) -> Array:
@@ -266,7 +271,7 @@ def _pca(model: BaseAutoencoder, values: Array, scaled: Array, k: int, spread: f
     pca = PCA(k, random_state=0)
     rebuilt = pca.inverse_transform(pca.fit_transform(scaled))
     shaped = rebuilt.reshape(-1, *model.schema_.shape)
-    mse = float(np.square(_flat(model.codec_.scaling.inverse(shaped)) - values).mean())
+    mse = float(np.square(_flat(model.codec_.from_scale(shaped)) - values).mean())
     return Yardstick(mse, 1.0 - float(np.square(rebuilt - scaled).sum()) / spread)
 
 
@@ -291,7 +296,10 @@ def _names(model: BaseAutoencoder) -> tuple[str, ...]:
     schema = model.schema_
     if schema.kind == "vector":
         named = model.codec_.container in ("pandas", "polars", "pyarrow")
-        return tuple(c.name if named else f"column {c.name}" for c in schema.columns)
+        plain = tuple(c.name if named else f"column {c.name}" for c in schema.columns)
+        if not schema.mixed:
+            return plain
+        return tuple(f"{c.name} = {c.categories[i]}" if c.width > 1 else c.name for c, i in schema.owners())
     if schema.kind == "series":
         channels, steps = schema.shape
         several = [f"channel {c}, " for c in range(channels)] if channels > 1 else [""]

@@ -386,7 +386,8 @@ def samples(facts: Facts) -> Section | None:
 
 
 def _drawn(facts: Facts, n: int, *, noise: bool) -> NDArray[np.float64]:
-    drawn = facts.model._read(facts.model.sample(n, noise=noise, random_state=0), reset=False).values
+    model = facts.model
+    drawn = model.codec_.flat(model._read(model.sample(n, noise=noise, random_state=0), reset=False).values)
     return drawn.reshape(n, -1).astype(np.float64)
 
 

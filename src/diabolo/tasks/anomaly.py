@@ -162,11 +162,13 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         check_is_fitted(self, "autoencoder_")
         model = self.autoencoder_
         raw = model._read(X, reset=False)
-        return model.codec_.present(self._lack(raw), raw.container, raw.index, raw)
+        return model.codec_.present(model.codec_.by_column(self._lack(raw)), raw.container, raw.index, raw)
 
     def _lack(self, raw: Raw) -> NDArray[Any]:
         lack: NDArray[Any] = self.typical_ - self.autoencoder_._score_features(raw)
-        return np.where(np.isnan(raw.values), 0.0, lack) if raw.values.dtype.kind == "f" else lack
+        if raw.values.dtype.kind != "f":
+            return lack
+        return np.where(np.isnan(self.autoencoder_.codec_.flat(raw.values)), 0.0, lack)
 
     @property
     def n_features_in_(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Annotated, Any, Literal, cast
 
@@ -52,6 +53,11 @@ class Hiding(Corruption):
         self.height, self.width = shape[1:] if len(shape) == 3 else (1, shape[-1])
         self.rows, self.columns = math.ceil(self.height / patch), math.ceil(self.width / patch)
 
+    def by_column(self, owner: Sequence[int]) -> None:
+        """Hide the features of a column together."""
+        super().by_column(owner)
+        self.columns = owner[-1] + 1
+
     @property
     def n_patches(self) -> int:
         """Patches of a row; those at the border may be smaller."""
@@ -78,6 +84,8 @@ class Hiding(Corruption):
 
     def cells(self, patches: Tensor, x: Tensor) -> Tensor:
         """Spread values of patches ``(B, n_patches)`` over the cells of rows like ``x``."""
+        if self.owner is not None:
+            return patches.to(x.dtype)[:, self.owner.to(x.device)]
         grid = patches.view(-1, 1, self.rows, self.columns).to(x.dtype)
         grid = grid.repeat_interleave(self.patch, dim=2).repeat_interleave(self.patch, dim=3)
         grid = grid[:, :, : self.height, : self.width]
