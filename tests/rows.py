@@ -249,7 +249,7 @@ ROWS = [
         (
             Imputer(MaskedAutoencoder(2, **QUICK), n_models=2, random_state=0),
             Imputer(IWAE(2, **QUICK), n_models=1, n_samples=5, strategy="median", random_state=0),
-            Imputer((Autoencoder(1, **QUICK), MaskedAutoencoder(2, **QUICK)), n_models=1, random_state=0),
+            Imputer((Autoencoder(1, **QUICK), MaskedAutoencoder(2, **QUICK)), random_state=0),
         ),
     ),
 ]

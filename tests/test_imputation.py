@@ -117,10 +117,15 @@ def test_importance_weights_reach_the_conditional_expectation():
 def test_the_better_of_several_models_is_taken():
     _, holes, _ = rank_two(600)
     offered = (Autoencoder(1, max_epochs=1), MaskedAutoencoder(max_epochs=30), Autoencoder(1, max_epochs=2))
-    imputer = Imputer(offered, n_models=1, random_state=0).fit(holes)
+    imputer = Imputer(offered, combine="best", random_state=0).fit(holes)
     assert list(imputer.candidates_) == ["Autoencoder", "MaskedAutoencoder", "Autoencoder 2"]
     assert type(imputer.models_[0]) is MaskedAutoencoder
     assert imputer.error_ == min(imputer.candidates_.values())
+    together = Imputer(offered, random_state=0).fit(holes)
+    assert together.candidates_ == imputer.candidates_
+    alone = [m.reconstruct(holes) for m in together.models_]
+    gone = np.isnan(holes) & (np.mean(alone, 0) > np.nanmin(holes, 0)) & (np.mean(alone, 0) < np.nanmax(holes, 0))
+    np.testing.assert_allclose(together.transform(holes)[gone], np.mean(alone, 0)[gone], rtol=1e-12)
 
 
 # tables as they come ------------------------------------------------------------------------------------------------------------

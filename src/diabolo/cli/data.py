@@ -62,6 +62,13 @@ class Data:
     def __len__(self) -> int:
         return len(self.array if self.array is not None else next(iter(self.columns.values()), ()))
 
+    @property
+    def table_shape(self) -> tuple[int, int] | None:
+        """Rows and columns; ``None`` for images."""
+        if self.array is None:
+            return len(self), len(self.columns)
+        return (len(self.array), self.array.shape[1]) if self.array.ndim == 2 else None
+
     def known_labels(self) -> NDArray[Any] | None:
         """Return the labels, ``None`` standing for an empty cell of text."""
         if self.labels is None or self.labels.dtype != object:

@@ -90,8 +90,9 @@ def fit(
     _check_folder(output, force)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     task: Task = "detector" if detector else "imputer" if imputer else None
-    estimator = make_estimator(model, parameters, quiet=quiet, task=task, contamination=contamination)
-    _check_labels(getattr(estimator, "autoencoder", estimator), labels)
+    table = rows.table_shape if parameters.get("kind", "auto") != "series" else None
+    estimator = make_estimator(model, parameters, quiet=quiet, task=task, contamination=contamination, table=table)
+    _check_labels(getattr(estimator, "autoencoder", estimator) if task != "imputer" else None, labels)
     if labels in rows.columns:
         rows = rows.without([labels])
     code = fit_model(estimator, rows.for_fit(parameters.get("kind", "auto")), rows.known_labels())
@@ -113,7 +114,7 @@ def default_model(task: Task) -> str:
 
 
 def _check_labels(autoencoder: Any, labels: str | None) -> None:
-    needed = autoencoder.__sklearn_tags__().target_tags.required
+    needed = autoencoder is not None and autoencoder.__sklearn_tags__().target_tags.required
     if labels is not None and not needed:
         raise UsageError(
             "--labels is the condition of conditional-vae, where --condition names no columns; leave it out"
@@ -141,15 +142,18 @@ def make_estimator(
     quiet: bool,
     task: Task,
     contamination: str | None = None,
+    table: tuple[int, int] | None = None,
 ) -> Any:
     """Make an unfitted model, detector or imputer, its parameters checked before any data are read into it.
 
-    Without a name the model is an autoencoder, and for an imputer a masked one.
+    Without a name the model is an autoencoder, and for an imputer a masked one, beside which a ``table`` of so many rows and
+    columns gets an IWAE.
     """
     import diabolo
     from diabolo.checks import check_parameters, parameter_fields
     from diabolo.cli.flags import parse
     from diabolo.declare import ADVICE
+    from diabolo.tasks.fillers import usual_models
 
     parameters = {"verbose": 1, **parameters} | ({"verbose": 0} if quiet else {})
     if task == "imputer" and model is None:
@@ -159,7 +163,9 @@ def make_estimator(
     if task is None:
         return autoencoder
     if task == "imputer":
-        made = diabolo.Imputer(autoencoder, random_state=autoencoder.random_state)
+        kind = "image" if table is None else "vector"
+        models = [autoencoder] if model is not None else usual_models(kind, *(table or (0, 0)), **parameters)
+        made = diabolo.Imputer(tuple(models), random_state=autoencoder.random_state)
         check_parameters(made)
         return made
     hint = next(f.hint for f in parameter_fields(diabolo.AnomalyDetector) if f.name == "contamination")
@@ -177,7 +183,8 @@ def fit_model(estimator: Any, X: Any, y: Any = None) -> int:
     estimator.fit(X, y)
     autoencoder = autoencoder_of(estimator)
     parts = getattr(estimator, "models_", [autoencoder])
-    for shown in (*parts, getattr(estimator, "autoencoder", autoencoder)):
+    given = getattr(estimator, "autoencoder", autoencoder)
+    for shown in (*parts, *(given if isinstance(given, tuple) else (given,))):
         shown.set_params(verbose=0)  # a progress bar belongs to this session, not to the model
     return INTERRUPTED if autoencoder.history_.stop_reason == "interrupted" else 0
 

@@ -69,7 +69,8 @@ def impute(
             raise UsageError(f"{source} is a folder: name the data file to fill after it")
         rows = read_data(source, key=key, exclude=exclude)
         X = rows.for_fit(parameters.get("kind", "auto"))
-        fitted = make_estimator(model, parameters, quiet=quiet, task="imputer")
+        table = rows.table_shape if parameters.get("kind", "auto") != "series" else None
+        fitted = make_estimator(model, parameters, quiet=quiet, task="imputer", table=table)
         code = fit_model(fitted, X)
     names = feature_names(fitted)
     if not hasattr(fitted, "models_"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -29,9 +28,9 @@ from diabolo.objectives import importance_mean
 from diabolo.parts.bottlenecks import Bottleneck
 from diabolo.records import Batch
 from diabolo.seeding import draw_seed, seeded
-from diabolo.tasks.spread import Spread
+from diabolo.tasks.fillers import usual_models
+from diabolo.tasks.spread import Spread, variance_of
 from diabolo.training.device import resolve_device
-from diabolo.zoo.masked import MaskedAutoencoder
 
 __all__ = ["Imputer"]
 
@@ -52,7 +51,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
     How a model fills depends on its kind: a :class:`MaskedAutoencoder` has learned to say what hidden cells are; of a variational
     model :math:`E[x_\text{missing} \mid x_\text{observed}]` is taken over ``n_samples`` draws of the posterior, weighted by
     :math:`p(x_\text{observed} \mid z)\,p(z) / q(z \mid x)` (MIWAE: Mattei and Frellsen, 2019); of any other it is the
-    reconstruction. The expectations of ``n_models`` models, which differ in their seeds, are averaged.
+    reconstruction. Expectations of several models are averaged.
 
     {parameters}
 
@@ -87,9 +86,14 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
 
     autoencoder: Annotated[
         BaseAutoencoder | tuple[BaseAutoencoder, ...] | None,
-        "the model that fills; of several the one with the least error on hidden cells; None is MaskedAutoencoder(), with "
-        "likelihood='learned_gaussian'",
+        "the model, or models, that fill; None is MaskedAutoencoder(likelihood='learned_gaussian') for images and series, and "
+        "for tables an IWAE beside it",
     ] = field(default=None, kw_only=False)
+    combine: Annotated[
+        Literal["average", "best"],
+        "what is made of several models: their expectations are averaged, or the one with the least error on hidden cells is "
+        "taken",
+    ] = "average"
     strategy: Annotated[
         Literal["mean", "median", "draw"],
         "what is filled in: the expected number, its median, or a draw with the spread that it has; of labels the most likely "
@@ -100,8 +104,10 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         Ge(1),
         "None returns one completed X; a number returns a list of so many, each filled with draws (multiple imputation)",
     ] = None
-    n_models: Annotated[int, Ge(1), "models whose expectations are averaged"] = 3
-    n_samples: Annotated[int, Ge(1), "draws of the posterior that a variational model averages over"] = 100
+    n_models: Annotated[
+        int, Ge(1), "models of each kind, which differ in their seeds; their expectations are averaged"
+    ] = 1
+    n_samples: Annotated[int, Ge(1), "draws of the posterior that a variational model averages over"] = 200
     calibration_fraction: Annotated[
         float, Gt(0), Lt(1), "share of the observed cells that is hidden, to measure errors by"
     ] = 0.05
@@ -131,9 +137,11 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
             check_parameters(model)
             if get_tags(model).target_tags.required:
                 raise ValueError(f"Imputer fills rows by X alone, and {type(model).__name__} is conditioned on y")
+        raw = offered[0]._read(X, reset=True)
+        if self.autoencoder is None:
+            offered = usual_models(raw.kind, *raw.values.shape[:2])
         seed = draw_seed(self.random_state)
         rng = np.random.default_rng(seed)
-        raw = offered[0]._read(X, reset=True)
         if raw.conditions is not None:
             raise ValueError(
                 "Imputer fills all columns, and the model takes some as a condition; use a model without one"
@@ -145,21 +153,22 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         values = np.array(raw.values, dtype=np.result_type(raw.values.dtype, np.float32))
         values[hidden] = np.nan
         holes = raw._replace(values=values)
-        self.candidates_: dict[str, float] = {}
-        best: tuple[float, list[BaseAutoencoder]] | None = None
+        self.seed_, self.candidates_ = seed, {}
+        fitted: dict[str, list[BaseAutoencoder]] = {}
         for model in offered:
-            models = self._fit_models(model, X, holes, rng)
-            self.models_, self.seed_ = models, seed
-            error = self._measure(raw, holes, hidden)
+            name = type(model).__name__
+            name += f" {sum(k.split()[0] == name for k in fitted) + 1}" if name in fitted else ""
+            fitted[name] = self._fit_models(model, X, holes, rng)
             if len(offered) > 1:
-                name = type(model).__name__
-                name += f" {sum(k.startswith(name) for k in self.candidates_) + 1}" if name in self.candidates_ else ""
-                self.candidates_[name] = error
-            if best is None or error < best[0]:
-                best = error, models
-        if best is not None and best[1] is not self.models_:
-            self.models_ = best[1]
-            self._measure(raw, holes, hidden)
+                self.models_ = fitted[name]
+                self.candidates_[name] = self._measure(raw, holes, hidden)
+        best = (
+            min(self.candidates_, key=self.candidates_.__getitem__)
+            if self.combine == "best" and self.candidates_
+            else None
+        )
+        self.models_ = [m for name, models in fitted.items() if best in (None, name) for m in models]
+        self._measure(raw, holes, hidden)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -321,7 +330,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
 
     def _offered(self) -> list[BaseAutoencoder]:
         if self.autoencoder is None:
-            return [MaskedAutoencoder(likelihood="learned_gaussian")]
+            return usual_models("image", 0, 0)
         several = isinstance(self.autoencoder, tuple | list)
         offered = [clone(m) for m in (self.autoencoder if several else (self.autoencoder,))]
         if not offered:
@@ -353,10 +362,10 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         """Learn from the errors on hidden cells how unsure filled cells are; return the mean error."""
         codec = self.models_[0].codec_
         known, grid = holes.values, codec.schema.kind != "vector"
-        self.variance_ = _variance(known, grid)
+        self.variance_ = variance_of(known, grid)
         expected = self._expect(holes)
         wrong = np.where(self._each(hidden), codec.flat(raw.values) - expected, np.nan)
-        width = np.sqrt(_variance(codec.flat(known), grid))
+        width = np.sqrt(variance_of(codec.flat(known), grid))
         self.spread_ = Spread.learn(wrong, width, self._share(holes), self._numbers(), pooled=grid)
         self.error_ = self._error(raw.values, self._cells(expected), hidden)
         return self.error_
@@ -486,13 +495,3 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _variance(values: Array, grid: bool) -> Array:
-    """Return the variance of observed values of each feature, 1 where they are all the same; of grids one for all."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # pixels that no row has
-        found = np.nanvar(values.astype(np.float64), axis=0)
-    if grid:
-        found = np.full_like(found, np.nanvar(values.astype(np.float64)))
-    return np.where(found > 0, found, 1.0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spread"]
+__all__ = ["Spread", "variance_of"]
 
 Array = NDArray[Any]
 BINS = 5  # groups of rows by how much of them is missing, of which each has a spread of its own
@@ -85,3 +86,13 @@ class Spread:
         """Return the size of the error of each feature ``(n, *row_shape)`` in rows of which these shares are missing."""
         growth = self.growth[np.searchsorted(self.edges, share, side="right")]
         return np.asarray(growth.reshape(-1, *[1] * self.size.ndim) * self.size)
+
+
+def variance_of(values: Array, grid: bool) -> Array:
+    """Return the variance of observed values of each feature, 1 where they are all the same; of grids one for all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # pixels that no row has
+        found = np.nanvar(values.astype(np.float64), axis=0)
+    if grid:
+        found = np.full_like(found, np.nanvar(values.astype(np.float64)))
+    return np.where(found > 0, found, 1.0)
