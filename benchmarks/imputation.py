@@ -1,6 +1,7 @@
 """Missing cells filled: our imputer beside means, neighbours, chained equations, trees, and the imputers of other packages.
 
-    python benchmarks/imputation.py [--only uci gain real mixed] [--seeds 1] [--sets boston] [--methods diabolo] [--render]
+    python benchmarks/imputation.py [--only uci gain real mixed] [--seeds 1] [--sets boston] [--methods diabolo]
+                                    [--ways MCAR MAR MNAR new] [--render]
 
 ``uci``    small tables, half of the cells missing at random (MCAR, the protocol of MIWAE: filled rows are those of fit, mean
            squared error of hidden cells on standardised columns); the same with 30 % missing depending on columns that are
@@ -199,6 +200,8 @@ def uci_part(store, options):
         if options.sets and name not in options.sets:
             continue
         for how, share in (("MCAR", 0.5), ("MAR", 0.3), ("MNAR", 0.3), ("new", 0.3)):
+            if options.ways and how not in options.ways:
+                continue
             numeric(store, options, name, X, how, share, "standard")
 
 
@@ -371,6 +374,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sets", nargs="+")
     parser.add_argument("--methods", nargs="+")
+    parser.add_argument("--ways", nargs="+", choices=("MCAR", "MAR", "MNAR", "new"), help="of uci")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
     store = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

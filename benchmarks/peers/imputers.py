@@ -25,7 +25,7 @@ A, B = (pd.DataFrame((t - center) / width, columns=names) for t in (train, test)
 with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
     if plugin == "midas":
         import torch
-        from MIDAS import MIDAS
+        from midas2 import MIDAS
 
         torch.manual_seed(seed)
         began = time.process_time()

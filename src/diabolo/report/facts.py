@@ -16,6 +16,7 @@ from diabolo.data.raw import Raw
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.records import Batch
+from diabolo.report.draw import compact
 from diabolo.tasks.anomaly import AnomalyDetector
 from diabolo.zoo.activity import CodeActivity, posterior_moments
 
@@ -134,6 +135,19 @@ class Facts:
         """Name a row of X: by its label in a pandas frame that has labels of its own, else by its position."""
         return str(position if self.raw.index is None else self.raw.index[position])
 
+    def write(self, j: int, value: float) -> str:
+        """Write a value of a feature as the user knows it."""
+        schema = self.model.schema_
+        if not schema.mixed or math.isnan(value):
+            return compact(value)
+        column, _ = schema.owners()[j]
+        if column.kind == "date":
+            days = np.datetime64(round(value * 1e6), "us")
+            return str(days.astype("datetime64[D]") if column.whole else days.astype("datetime64[s]"))
+        if column.kind == "ordinal":
+            return str(column.categories[round(value * (len(column.categories) - 1))])
+        return compact(value)
+
     def rebuild(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Return rows of X and their reconstructions, ``(len(rows), d)`` each."""
         part = self.raw.take(rows)
@@ -182,7 +196,7 @@ def gather(estimator: Any, X: Any, condition: Any = None) -> Facts:
         names=_names(model),
         missing=missing,
         holes=1.0 - float(seen.sum()) / max(_cells(part, seen), 1),
-        mse=_mean(np.square(rebuilt - values), seen),
+        mse=_mean(np.square(wrong if model.schema_.mixed else rebuilt - values), seen),
         explained=1.0 - float(np.square(wrong).sum()) / spread if varies else None,
         yardstick=_pca(model, values, scaled, codes.shape[1], spread if varies else 0.0, missing),
         features=features,
@@ -271,7 +285,8 @@ def _pca(model: BaseAutoencoder, values: Array, scaled: Array, k: int, spread: f
     pca = PCA(k, random_state=0)
     rebuilt = pca.inverse_transform(pca.fit_transform(scaled))
     shaped = rebuilt.reshape(-1, *model.schema_.shape)
-    mse = float(np.square(_flat(model.codec_.from_scale(shaped)) - values).mean())
+    off = rebuilt - scaled if model.schema_.mixed else _flat(model.codec_.from_scale(shaped)) - values
+    mse = float(np.square(off).mean())
     return Yardstick(mse, 1.0 - float(np.square(rebuilt - scaled).sum()) / spread)
 
 

@@ -61,6 +61,9 @@ def headline(facts: Facts) -> Section:
         "mse": number(facts.mse),
         "explained": percent(facts.explained),
         "pca_mse": number(yardstick.mse),
+        "unit": "on the scale of training, numbers and labels alike"
+        if facts.model.schema_.mixed
+        else "in units of the data, squared",
         "pca_explained": percent(yardstick.explained),
         "pca_note": yardstick.note,
         "score": number(float(facts.scores.mean())),
@@ -154,8 +157,8 @@ def pairs(facts: Facts, labels: Labels) -> Section:
                 "name": _row(facts, i, labels),
                 "cells": [
                     {
-                        "value": compact(facts.values[i, j]),
-                        "rebuilt": compact(facts.rebuilt[i, j]),
+                        "value": facts.write(j, facts.values[i, j]),
+                        "rebuilt": facts.write(j, facts.rebuilt[i, j]),
                         "off": bool(off[r, j] > 1),
                     }
                     for j in columns
@@ -315,8 +318,8 @@ def anomalies(facts: Facts, labels: Labels) -> Section:
             "causes": [
                 {
                     "name": facts.names[j],
-                    "value": compact(values[r, j]),
-                    "rebuilt": compact(rebuilt[r, j]),
+                    "value": facts.write(j, values[r, j]),
+                    "rebuilt": facts.write(j, rebuilt[r, j]),
                     "nats": compact(blame[r, j]),
                 }
                 for j in most
@@ -373,11 +376,11 @@ def samples(facts: Facts) -> Section | None:
         "columns": [
             {
                 "name": facts.names[j],
-                "mean": compact(facts.features.center[j]),
-                "drawn_mean": compact(float(drawn[:, j].mean())),
+                "mean": facts.write(j, facts.features.center[j]),
+                "drawn_mean": facts.write(j, float(drawn[:, j].mean())),
                 "spread": compact(spread[j]),
                 "drawn_spread": compact(float(drawn[:, j].std())),
-                "examples": [compact(v) for v in drawn[:3, j]],
+                "examples": [facts.write(j, v) for v in drawn[:3, j]],
             }
             for j in order
         ],
