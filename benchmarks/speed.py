@@ -1,6 +1,6 @@
 """How fast Diabolo trains, infers and starts, beside hand-written loops and other packages; all in one run, taking turns.
 
-    python benchmarks/speed.py [--only overhead peers quality roofline inference memory start] [--repeats 5] [--render]
+    python benchmarks/speed.py [--only overhead profile peers quality roofline inference memory start] [--repeats 5] [--render]
 
 MNIST is read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data); peers are found through DIABOLO_PEERS, a
 folder of virtual environments, as $DIABOLO_PEERS/NAME/bin/python, and left out with a word where they are missing. Seconds are
@@ -9,6 +9,7 @@ Results go to benchmarks/results/speed.json; ``--render`` writes docs/speed.md f
 
 - overhead: `fit` against a loop by hand over the same tensors, network, loss and optimiser. ``loop`` is the time of the epochs
   alone, ``fit`` that of everything, from reading the rows to the fitted model.
+- profile: microseconds of a training step, by what they are spent on.
 - peers: the same network, batch size and epochs in other packages, as their documentation has it; Adam, 784-64-784.
 - quality: seconds from `fit()` to a mean squared error of 0.0040 on MNIST's test rows with 784-64-784, ReLU and sigmoid, beside
   the recipe of tutorials (Adam, 1e-3, batches of 32) for up to 12 epochs; and for other networks the time to what a loop by hand
@@ -38,8 +39,11 @@ from torch.nn import functional as F
 
 import diabolo
 from diabolo import VAE, Autoencoder, AutoencoderModule, CustomAutoencoder
+from diabolo.objectives import elbo
 from diabolo.parts.bottlenecks import Identity
 from diabolo.parts.likelihoods import Gaussian
+from diabolo.records import Batch
+from diabolo.training.optimizer import Optimizer
 
 DATA = Path(os.environ.get("DIABOLO_BENCH_DATA", "../shared/data"))
 PEERS = Path(os.environ.get("DIABOLO_PEERS", "peers")).absolute()
@@ -155,6 +159,45 @@ def overhead(repeats):
     return found
 
 
+def profile(repeats):
+    """Microseconds of a step of the loop, by what they are spent on."""
+    found = {}
+    for name, (widths, batch, steps) in {
+        "784-64-784, batch 32": ((784, 64), 32, 400),
+        "784-64-784, batch 256": ((784, 64), 256, 150),
+        "784-512-256-32, batch 256": ((784, 512, 256, 32), 256, 60),
+    }.items():
+        X = torch.rand(steps * batch, widths[0])
+        module = ours(widths, max_epochs=1).fit(X[:100].numpy()).module_.train()
+        optimizer = Optimizer(module.parameters(), lr=1e-3, weight_decay=1e-4, widest=0)
+        spent = {"gathering rows": [], "forward and loss": [], "backward": [], "optimiser": [], "whole steps": []}
+        for i in range(repeats + 1):  # the first is not counted
+            order, sums = torch.randperm(len(X)), dict.fromkeys(spent, 0.0)
+            began = time.perf_counter()
+            for index in order.split(batch):
+                marks = [time.perf_counter()]
+                rows = Batch(X.index_select(0, index))
+                marks.append(time.perf_counter())
+                loss = elbo(module, rows, 0.5).total
+                marks.append(time.perf_counter())
+                loss.backward()
+                marks.append(time.perf_counter())
+                optimizer.step()
+                optimizer.zero_grad()
+                marks.append(time.perf_counter())
+                for key, (a, b) in zip(sums, pairwise(marks), strict=False):
+                    sums[key] += b - a
+            sums["whole steps"] = time.perf_counter() - began
+            for key, seconds in sums.items():
+                if i:
+                    spent[key].append(1e6 * seconds / steps)
+        found[name] = {key: spread(values) for key, values in spent.items()}
+        print(
+            f"  profile {name}: " + ", ".join(f"{k} {v['median']:.0f} us" for k, v in found[name].items()), flush=True
+        )
+    return found
+
+
 def run_package(name, rows, test, batch, epochs, target=0.0):
     """Return what the script of a package says, or None where it is missing."""
     python = sys.executable if name in OWN else PEERS / name / "bin" / "python"
@@ -263,7 +306,7 @@ def deep(A, B, repeats):
     """784-512-256-32 under squared error."""
     model = Autoencoder(
         32, hidden=(512, 256), activation="relu", scale=None, likelihood="gaussian", validation_fraction=0,
-        max_epochs=3, batch_size=256,
+        max_epochs=4, batch_size=256,
     )  # fmt: skip
 
     def error(m, T):
@@ -502,7 +545,7 @@ def machine():
     }
 
 
-PARTS = {f.__name__: f for f in (overhead, peers, quality, roofline, inference, memory, start)}
+PARTS = {f.__name__: f for f in (overhead, profile, peers, quality, roofline, inference, memory, start)}
 
 
 def main():
