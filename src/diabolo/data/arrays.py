@@ -19,6 +19,7 @@ from diabolo.data.series import is_ragged, read_series, write_series
 from diabolo.data.tables import is_frame, read_frame, write_frame
 from diabolo.records import Column, Schema, Table
 
+ENCODED = 2**14  # rows of a mixed table that become features at a time
 KNOT_ROWS = 100_000  # rows that the knots of a quantile transform are learned from at most
 
 __all__ = ["ArrayCodec", "read"]
@@ -331,7 +332,14 @@ class ArrayCodec:
         expected = self.schema.shape if self.table is None else (len(self.table.columns),)
         if raw.values.shape[1:] != expected:
             raise ValueError(f"X has rows of shape {raw.values.shape[1:]}, expected {expected} as seen in fit")
-        scaled = self.to_scale(self.flat(raw.values), np.float64 if dtype == torch.float64 else np.float32)
+        kind = np.float64 if dtype == torch.float64 else np.float32
+        if self.table is None:
+            scaled = self.scaling.forward(raw.values, kind)
+        else:  # a part at a time: features are many more numbers than cells, and float64 on the way
+            scaled = np.empty((len(raw.values), self.table.width), dtype=kind)
+            for start in range(0, len(scaled), ENCODED):
+                part = slice(start, start + ENCODED)
+                scaled[part] = self.to_scale(self.flat(raw.values[part]), kind)
         mask = None
         if self.scaling.quantiles is not None:
             refuse_infinity(raw, first)  # of which a quantile transform makes a number

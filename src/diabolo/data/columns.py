@@ -203,7 +203,7 @@ def _learn(name: str, series: Any, kind: str | None) -> Column | str | None:
         return _numeric(name, "date", seconds, whole=bool((seconds[~np.isnan(seconds)] % DAY == 0).all()))
     if dtype.is_numeric() or dtype == nw.Boolean:
         if kind in ("category", "ordinal"):
-            return _labelled(name, series.to_list(), kind, None)
+            return _labelled(name, _count(series.to_list()), kind, None)
         if kind == "date":
             return f"column {name!r} holds {dtype}, which cannot be of kind 'date'"
         return _number(name, series, kind)
@@ -212,7 +212,12 @@ def _learn(name: str, series: Any, kind: str | None) -> Column | str | None:
         held = getattr(native, "dtype", getattr(native, "type", dtype))
         return f"column {name!r} holds {held}; expected numbers, booleans, categories or dates. Leave it out"
     cells = series.to_list()
-    known = [v for v in cells if not is_gone(v)]
+    try:
+        known = _count(cells)
+    except TypeError:
+        return (
+            f"column {name!r} holds lists or other cells that are no labels; expected numbers, booleans, text or dates"
+        )
     if not known:
         return None
     if dtype == nw.Object and kind in (None, "number", "boolean") and all(isinstance(v, int | float) for v in known):
@@ -221,7 +226,8 @@ def _learn(name: str, series: Any, kind: str | None) -> Column | str | None:
         truth = all(isinstance(v, bool) for v in known) or kind == "boolean"
         return _numeric(name, "boolean" if truth else "number", numbers, whole=whole)
     if kind in ("number", "date", "boolean"):
-        return f"column {name!r} holds text such as {str(known[0])[:40]!r}, which cannot be of kind {kind!r}. Convert it first"
+        example = str(next(iter(known)))[:40]
+        return f"column {name!r} holds text such as {example!r}, which cannot be of kind {kind!r}. Convert it first"
     kinds = {type(v) for v in known}
     if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
         found = " and ".join(sorted(t.__name__ for t in kinds))
@@ -233,7 +239,7 @@ def _learn(name: str, series: Any, kind: str | None) -> Column | str | None:
     ordered = dtype == nw.Enum or (series.implementation.is_pyarrow() and "ordered=1" in str(series.to_native().type))
     levels = list(series.cat.get_categories().to_list()) if dtype in (nw.Categorical, nw.Enum) else None
     return _labelled(
-        name, cells, kind or ("ordinal" if ordered else "category"), levels, free=kind is None and levels is None
+        name, known, kind or ("ordinal" if ordered else "category"), levels, free=kind is None and levels is None
     )
 
 
@@ -261,9 +267,18 @@ def _number(name: str, series: Any, kind: str | None) -> Column | str | None:
     return _numeric(name, chosen, numbers, whole=bool((seen == np.rint(seen)).all()))
 
 
-def _labelled(name: str, cells: list[Any], kind: str, levels: list[Any] | None, *, free: bool = False) -> Column | str:
+def _count(cells: list[Any]) -> Counter[Any]:
+    """Count each label; missing cells are none."""
+    counts = Counter(cells)
+    for label in [v for v in counts if is_gone(v)]:
+        del counts[label]
+    return counts
+
+
+def _labelled(
+    name: str, counts: Counter[Any], kind: str, levels: list[Any] | None, *, free: bool = False
+) -> Column | str:
     """Describe a column of labels; ``free`` says that it is text of which nobody said that it holds categories."""
-    counts = Counter(v for v in cells if not is_gone(v))
     n = sum(counts.values())
     if free and len(counts) > DISTINCT and len(counts) > n / 2:
         example = str(next(iter(counts)))[:40]
