@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from diabolo.cli.catalog import UsageError
 from diabolo.cli.fit import Contamination, Quiet, fit_model, make_estimator
 from diabolo.cli.folders import Keep, Memory, is_folder, score_folder
-from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model
+from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model, refuse_flags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,10 +61,7 @@ def anomalies(
         raise UsageError(f"--output {into}: a folder is for a fitted detector and the files to judge")
     code = 0
     if data is not None:
-        given = ["model"] * (model is not None) + list(parameters)
-        if given:
-            flags = ", ".join("--" + name.replace("_", "-") for name in given)
-            raise UsageError(f"{source} is used as it was fitted; leave out {flags}")
+        refuse_flags(source, model, parameters)
         fitted = load_model(source)
         _set_contamination(fitted, contamination, source)
         if into is not None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from diabolo.cli.catalog import UsageError
 from diabolo.cli.fit import Quiet, fit_model, make_estimator
-from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model
+from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model, refuse_flags
 
 __all__ = ["impute"]
 
@@ -57,10 +57,7 @@ def impute(
         raise UsageError("--draws writes several files; name them with --output full.csv")
     code = 0
     if data is not None:
-        given = ["model"] * (model is not None) + list(parameters)
-        if given:
-            flags = ", ".join("--" + name.replace("_", "-") for name in given)
-            raise UsageError(f"{source} is used as it was fitted; leave out {flags}")
+        refuse_flags(source, model, parameters)
         fitted = load_model(source)
         rows = read_data(data, key=key, exclude=exclude)
         X = rows.for_model(fitted)

@@ -24,6 +24,7 @@ __all__ = [
     "feature_names",
     "load_model",
     "parse_condition",
+    "refuse_flags",
     "rows_for",
 ]
 
@@ -89,6 +90,14 @@ def feature_names(model: Any) -> list[str]:
         return [f"step_{t}{channel}" for t in range(steps) for channel in several]
     shape = model.schema_.shape[1:] if model.codec_.drop_channel else model.schema_.shape
     return ["pixel_" + "_".join(map(str, position)) for position in np.ndindex(*shape)]
+
+
+def refuse_flags(source: Path, model: str | None, parameters: dict[str, Any]) -> None:
+    """Refuse flags that shape a model where a fitted one is used."""
+    given = ["model"] * (model is not None) + list(parameters)
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"{source} is used as it was fitted; leave out {flags}")
 
 
 def parse_condition(model: Any, text: str) -> Any:
