@@ -38,9 +38,6 @@ class Mixed(Likelihood):
     index: Tensor  # the features of numbers
     booleans: Tensor
     labels: Tensor  # the features of categories, column after column
-    blocks: Tensor  # (n_categories, widest), positions in ``labels``, those past the end of a column twice
-    inside: Tensor  # (n_categories, widest), whether a position is in the column
-    back: Tensor  # (len(labels),), the category column of each of them
     ordinals: Tensor
 
     def __init__(self, columns: Sequence[Column], numbers: Likelihood):
@@ -67,20 +64,7 @@ class Mixed(Likelihood):
             ("ordinals", "ordinal"),
         ):
             self.register_buffer(name, torch.tensor(places[kind], dtype=torch.long), persistent=False)
-        widest = max(widths, default=0)
-        blocks, inside, back, first = [], [], [], 0
-        for i, width in enumerate(widths):
-            blocks.append([first + min(k, width - 1) for k in range(widest)])
-            inside.append([k < width for k in range(widest)])
-            back += [i] * width
-            first += width
-        self.register_buffer(
-            "blocks", torch.tensor(blocks, dtype=torch.long).view(len(widths), widest), persistent=False
-        )
-        self.register_buffer(
-            "inside", torch.tensor(inside, dtype=torch.bool).view(len(widths), widest), persistent=False
-        )
-        self.register_buffer("back", torch.tensor(back, dtype=torch.long), persistent=False)
+        self.widths = widths  # labels of each category column
         self.n_levels = levels
         self.lowest: nn.Parameter | None = None  # thresholds of ordinals: the lowest, and steps upwards
         self.steps: nn.Parameter | None = None
@@ -96,8 +80,7 @@ class Mixed(Likelihood):
 
     def _log_choice(self, logits: Tensor) -> Tensor:
         """Return log-probabilities ``(B, len(labels))`` of the labels of all category columns."""
-        spread = logits[:, self.blocks].masked_fill(~self.inside, -math.inf)  # (B, n_categories, widest)
-        return logits - spread.logsumexp(dim=2)[:, self.back]
+        return torch.cat([F.log_softmax(part, dim=1) for part in torch.split(logits, self.widths, dim=1)], dim=1)
 
     def _thresholds(self) -> Tensor:
         """Return ``(n_ordinals, most levels + 1)``: rising thresholds between two that are as good as infinite."""
@@ -169,10 +152,8 @@ class Mixed(Likelihood):
         if len(self.labels):
             # the largest of the logits with Gumbel noise is a draw
             noisy = output[:, self.labels] - torch.empty_like(output[:, self.labels]).exponential_().log()
-            spread = noisy[:, self.blocks].masked_fill(~self.inside, -math.inf)
-            best = self.blocks.expand(len(raw), -1, -1).gather(2, spread.argmax(dim=2, keepdim=True))[:, :, 0]
-            chosen = torch.zeros_like(noisy).scatter_(1, best, 1.0)
-            out = out.index_copy(1, self.labels, chosen)
+            chosen = [F.one_hot(part.argmax(dim=1), part.shape[1]) for part in torch.split(noisy, self.widths, dim=1)]
+            out = out.index_copy(1, self.labels, torch.cat(chosen, dim=1).to(out))
         if len(self.ordinals):
             scores = self._level_log_probs(output[:, self.ordinals])
             scores = scores - torch.empty_like(scores).exponential_().log()
