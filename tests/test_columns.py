@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -219,6 +220,25 @@ def test_more_that_is_refused():
         Autoencoder(2, **QUICK).fit(frame[:0].assign(colour=pd.Series([], dtype=str)))
     with pytest.raises(ValueError, match="unique column names"):
         Autoencoder(2, **QUICK).fit(pd.DataFrame([["a", 1.0], ["b", 2.0]], columns=["x", "x"]))
+
+
+@pytest.mark.parametrize("make", [lambda f: f, pl.from_pandas, lambda f: pa.Table.from_pandas(f, preserve_index=False)])
+def test_percentages_that_are_text_are_numbers(make, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = make(
+        pd.DataFrame({"share": [f"{v:.1f}%" for v in 100 * rng.random(50)] + ["?", None], "z": rng.normal(size=52)})
+    )
+    model = VAE(1, **QUICK).fit(frame)
+    column = model.schema_.columns[0]
+    assert column.kind == "number"
+    assert 0 <= column.low < 20
+    assert 80 < column.high <= 100
+    model.save(tmp_path / "m")
+    cells = load(tmp_path / "m").reconstruct(frame)["share"]
+    cells = cells.to_pylist() if isinstance(frame, pa.Table) else list(cells)
+    assert all(re.fullmatch(r"-?\d+\.\d%", cell) for cell in cells)
+    with pytest.raises(ValueError, match="column 'share' has 'much'; it held numbers"):
+        model.transform(make(pd.DataFrame({"share": ["much"], "z": [0.0]})))
 
 
 def test_constant_columns_and_one_row():

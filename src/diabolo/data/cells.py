@@ -20,6 +20,7 @@ __all__ = ["DAY", "Type", "UnseenCategoryWarning", "floats", "is_gone", "read_ce
 Array = NDArray[Any]
 UNITS = {"ns": 10**9, "us": 10**6, "ms": 10**3, "s": 1}
 DAY = 86_400  # seconds
+PERCENT = re.compile(r"[-+]?\d+(?:\.(\d+))? ?%")
 
 
 class UnseenCategoryWarning(UserWarning):
@@ -40,6 +41,8 @@ class Type:
         All categories of a categorical type, also those that no row has.
     native : str
         What pandas or pyarrow call the type.
+    places : int
+        Of percentages that are written as text: digits after the point; -1 for all else.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Type:
     zone: str = ""
     levels: tuple[Any, ...] = ()
     native: str = ""
+    places: int = -1
 
     @classmethod
     def of(cls, series: Any) -> Type:
@@ -78,6 +82,16 @@ class Type:
         if self.name == "Enum":
             return nw.Enum(list(self.levels))
         return getattr(nw, self.name)
+
+
+def is_percentage(value: Any) -> bool:
+    """Tell whether a cell is text such as ``12.5 %``."""
+    return isinstance(value, str) and PERCENT.fullmatch(value.strip()) is not None
+
+
+def number_of(value: Any) -> float:
+    """Return a number, or the number before a percent sign."""
+    return float(value.strip().rstrip("%")) if isinstance(value, str) else float(value)
 
 
 def is_gone(value: Any) -> bool:
@@ -161,10 +175,10 @@ def _numbers(column: Column, series: Any) -> NDArray[np.float64]:
         values = floats(series)
     else:
         cells = series.to_list()
-        wrong = next((v for v in cells if not is_gone(v) and not isinstance(v, int | float)), None)
+        wrong = next((v for v in cells if not (is_gone(v) or isinstance(v, int | float) or is_percentage(v))), None)
         if wrong is not None:
             raise ValueError(f"column {column.name!r} has {str(wrong)[:40]!r}; it held numbers in fit")
-        values = np.array([math.nan if is_gone(v) else float(v) for v in cells])
+        values = np.array([math.nan if is_gone(v) else number_of(v) for v in cells])
     if column.kind == "boolean":
         odd = ~(np.isnan(values) | (values == 0) | (values == 1))
         if odd.any():
@@ -231,6 +245,11 @@ def _finish_arrow(series: Any, kind: Type) -> Any:
 
 
 def _write_numbers(name: str, values: Array, gone: Array, kind: Type, container: Any) -> Any:
+    if kind.places >= 0:
+        texts = [None if g else f"{v:.{kind.places}f}%" for v, g in zip(values, gone, strict=True)]
+        return _finish(
+            nw.new_series(name, texts, None if container == "pandas" else nw.String, backend=container), kind
+        )
     if kind.name == "Boolean":
         cells: list[Any] = [None if g else bool(v) for v, g in zip(values, gone, strict=True)]
         return _finish(

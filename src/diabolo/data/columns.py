@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -12,7 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diabolo.checks import did_you_mean
-from diabolo.data.cells import DAY, Type, UnseenCategoryWarning, floats, is_gone, read_cells, seconds_of, write_cells
+from diabolo.data.cells import (
+    DAY,
+    PERCENT,
+    Type,
+    UnseenCategoryWarning,
+    floats,
+    is_gone,
+    is_percentage,
+    number_of,
+    read_cells,
+    seconds_of,
+    write_cells,
+)
 from diabolo.records import Column
 
 __all__ = ["KINDS", "Columns", "Type", "UnseenCategoryWarning"]
@@ -76,6 +88,8 @@ class Columns:
             else:
                 columns.append(found)
                 types.append(Type.of(series))
+                if found.kind == "number" and series.dtype in (nw.String, nw.Object):
+                    types[-1] = replace(types[-1], places=_places(series.to_list()))
         if wrong:
             raise ValueError("; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""))
         if never:
@@ -225,6 +239,9 @@ def _learn(name: str, series: Any, kind: str | None) -> Column | str | None:
         whole = all(isinstance(v, int) for v in known)
         truth = all(isinstance(v, bool) for v in known) or kind == "boolean"
         return _numeric(name, "boolean" if truth else "number", numbers, whole=whole)
+    if kind in (None, "number") and all(map(is_percentage, known)):
+        numbers = np.array([np.nan if is_gone(v) else number_of(v) for v in cells])
+        return _numeric(name, "number", numbers, whole=bool((numbers[~np.isnan(numbers)] % 1 == 0).all()))
     if kind in ("number", "date", "boolean"):
         example = str(next(iter(known)))[:40]
         return f"column {name!r} holds text such as {example!r}, which cannot be of kind {kind!r}. Convert it first"
@@ -265,6 +282,12 @@ def _number(name: str, series: Any, kind: str | None) -> Column | str | None:
     both = bool(seen.min() < seen.max())
     chosen = kind or ("boolean" if binary and (both or series.dtype == nw.Boolean) else "number")
     return _numeric(name, chosen, numbers, whole=bool((seen == np.rint(seen)).all()))
+
+
+def _places(cells: list[Any]) -> int:
+    """Return the most digits after the point of percentages that are text, -1 where cells are none."""
+    found = [PERCENT.fullmatch(v.strip()) for v in cells if isinstance(v, str) and not is_gone(v)]
+    return max((len(m.group(1) or "") for m in found if m is not None), default=-1)
 
 
 def _count(cells: list[Any]) -> Counter[Any]:
