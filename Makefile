@@ -34,13 +34,16 @@ format: $(VENV)/.ready ## Format the code
 docs: $(VENV)/.ready ## Check that the examples in the documentation run
 	$(BIN)/python -m pytest --no-header -q tests/test_docs.py tests/test_examples.py src/diabolo
 
-bench: $(VENV)/.ready ## Run the benchmarks (minutes); results go to benchmarks/results
+bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/results
 	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/zoo.py
 	$(BIN)/python benchmarks/collapse.py
 	$(BIN)/python benchmarks/augmentation.py
 	$(BIN)/python benchmarks/filling.py
 	$(BIN)/python benchmarks/layerwise.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/imputation.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
