@@ -341,10 +341,10 @@ def render(store):
         "",
         "Written by `python benchmarks/imputation.py --render` from",
         "[benchmarks/results/imputation.json](../benchmarks/results/imputation.json); the script says what is measured, and how.",
-        "Mean squared errors of hidden cells on standardised columns unless said otherwise, CPU seconds on one thread, one seed",
-        "that served for no choice. `diabolo` is `Imputer()`, the average of a masked autoencoder and an IWAE, which have rows of",
-        "their own. The last column is the share of hidden cells within the middle 90 % of 100 draws. Where what is missing depends",
-        "on the missing value itself, no method that learns from observed cells knows how far off it is.",
+        "Mean squared errors of hidden cells on standardised columns unless said otherwise, CPU seconds on one thread, one",
+        "seed that served for no choice. `diabolo` is `Imputer()`, the average of a masked autoencoder and an IWAE, which have",
+        "rows of their own. The last column is the share of hidden cells within the middle 90 % of 100 draws. Where what is",
+        "missing depends on the missing value itself, no method that learns from observed cells knows how far off it is.",
         "",
     ]
     for how, sets in groups.items():
