@@ -358,6 +358,14 @@ def test_scores_are_in_nats_of_the_users_units_and_add_up():
     )  # float32 training on scaled values of another rounding
 
 
+def test_the_code_is_sized_by_columns():
+    model = Autoencoder(**QUICK).fit(table())
+    assert model.choices_["latent_dim"] == 5  # half of the eleven columns, not of the fourteen features
+    AnomalyDetector(Autoencoder(12, **QUICK), random_state=0).fit(
+        table()
+    )  # wider than the columns, not than the features
+
+
 def test_anomalies_are_explained_by_column():
     frame = table(500, missing=False)
     detector = AnomalyDetector(Autoencoder(3, max_epochs=60, random_state=0, device="cpu"), random_state=0).fit(frame)

@@ -181,7 +181,8 @@ class SharedParameters:
     def _code_width(self, schema: Schema) -> int:
         if self.latent_dim != "auto":
             return self.latent_dim
-        return max(1, min(32, schema.size // 2, round(2 * math.sqrt(schema.size))))
+        size = len(schema.columns) if schema.mixed else schema.size
+        return max(1, min(32, size // 2, round(2 * math.sqrt(size))))
 
     def _hidden(self, schema: Schema) -> tuple[int, ...]:
         if self.hidden != "auto":

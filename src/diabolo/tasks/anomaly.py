@@ -102,12 +102,12 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
                 "into columns of X, and name them in condition=."
             )
         raw = model._read(X, reset=True)
-        n, width = len(raw.values), math.prod(raw.values.shape[1:])
+        n = len(raw.values)
         order = np.random.default_rng(seed).permutation(n)
         held = min(n - 1, max(1, round(n * self.calibration_fraction)))
         fitted = model._fit(raw.take(np.sort(order[held:])))
         calibration = raw.take(np.sort(order[:held])) if held else raw  # a single row is all there is
-        module = fitted.module_
+        module, width = fitted.module_, fitted.schema_.size
         if math.prod(module.code_shape) >= width and not (module.bottleneck.stochastic or module.corruption):
             warn(
                 f"the code ({math.prod(module.code_shape)} numbers) is as wide as a row ({width}): the model can copy any "
