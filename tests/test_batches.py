@@ -18,6 +18,7 @@ import pytest
 import diabolo.batches
 from diabolo import AnomalyDetector, Autoencoder, BatchScorer, ConditionalVAE, score_files, score_spark
 from diabolo.batches import MANIFEST
+from test_columns import table as mixed_table
 
 QUICK = {"hidden": (8,), "max_epochs": 3, "random_state": 0, "device": "cpu"}
 RNG = np.random.default_rng(0)
@@ -220,3 +221,20 @@ def test_without_pyarrow_the_extra_is_named(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"diabolo\[arrow\]"):
         diabolo.batches.BatchScorer(model).table(TABLE)
+
+
+def test_a_mixed_table_is_scored_and_rebuilt_in_its_own_types(tmp_path):
+    frame = mixed_table(200, missing=False)
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    model = Autoencoder(3, hidden=(16,), max_epochs=3, random_state=0).fit(rows)
+    pq.write_table(rows, tmp_path / "rows.parquet", row_group_size=70)
+    for operation in ("score", "embed", "reconstruct"):
+        out = score_files(model, tmp_path / "rows.parquet", tmp_path / operation, operation, memory="2MB")
+        found = pq.read_table(out)
+        assert found.num_rows == 200
+        if operation == "score":
+            np.testing.assert_allclose(found["score"].to_numpy(), model.score_samples(rows), rtol=1e-12)
+        if operation == "reconstruct":
+            rebuilt = model.reconstruct(rows)
+            assert found.schema.types == pq.read_table(tmp_path / "rows.parquet").schema.types
+            assert found.to_pylist() == rebuilt.to_pylist()
