@@ -75,7 +75,7 @@ def test_kinds_are_inferred_and_can_be_told():
     )  # numbers and dates, count, colour, flag, grade, kind, booleans
     with pytest.raises(ValueError, match=r"columns names 'cuont', which X does not have. Did you mean 'count'\?"):
         Autoencoder(2, columns={"cuont": "number"}, **QUICK).fit(table())
-    with pytest.raises(ValueError, match="expected one of number, boolean, category, ordinal, date"):
+    with pytest.raises(ValueError, match="expected one of number, count, boolean, category, ordinal, date"):
         Autoencoder(2, columns={"count": "number!"}, **QUICK).fit(table())
 
 

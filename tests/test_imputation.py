@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 
@@ -249,7 +250,7 @@ def test_what_is_refused():
         Imputer(()).fit(holes)
     with pytest.raises(ValueError, match="conditioned on y"):
         Imputer(ConditionalVAE(2)).fit(holes)
-    with pytest.raises(ValueError, match="takes some as a condition"):
+    with pytest.raises(ValueError, match="takes none of them as a condition"):
         Imputer(ConditionalVAE(2, condition=(0,))).fit(holes)
     with pytest.raises(ValueError, match="no observed value: '2'"):
         Imputer().fit(np.where(np.arange(8) == 2, np.nan, X))
@@ -260,3 +261,9 @@ def test_what_is_refused():
         imputer.score(X, mask=np.zeros(X.shape, bool))
     with pytest.raises(ValueError, match="8 features"):
         imputer.transform(X[:, :5])
+
+
+def test_sparse_rows_have_no_holes():
+    X = sparse.csr_array(np.eye(20))
+    with pytest.raises(TypeError, match="sparse rows have no missing cells"):
+        Imputer().fit(X)

@@ -34,14 +34,15 @@ def vector(d: int, context: int = 0) -> Schema:
 
 def linear_vae(d: int, k: int, seed: int = 0, **options) -> AutoencoderModule:
     """A float64 VAE of one linear layer each way."""
+    likelihood = options.pop("likelihood", likelihoods.Gaussian())
     with seeded(seed):
-        encoder, decoder = nn.Linear(d, 2 * k), nn.Linear(k, d)
+        encoder, decoder = nn.Linear(d, 2 * k), nn.Linear(k, likelihood.params * d)
         module = AutoencoderModule(
             vector(d),
             encoder=encoder,
             decoder=decoder,
             bottleneck=options.pop("bottleneck", Gaussian(k)),
-            likelihood=options.pop("likelihood", likelihoods.Gaussian()),
+            likelihood=likelihood,
             **options,
         )
     return module.double().eval()
@@ -212,7 +213,7 @@ def gradients(module: AutoencoderModule, batch: Batch, seed: int = 0) -> tuple[t
 @pytest.mark.parametrize("name", likelihoods.LIKELIHOODS)
 def test_a_masked_cell_cannot_change_the_loss_or_any_gradient(name, corruption):
     cls = likelihoods.LIKELIHOODS[name]
-    likelihood = cls((4,)) if issubclass(cls, likelihoods.LearnedGaussian) else cls()
+    likelihood = cls((4,)) if issubclass(cls, likelihoods.LearnedGaussian | likelihoods.Counts) else cls()
     module = linear_vae(4, 2, likelihood=likelihood, corruption=corruption).train()
     x = normal(6, 4).sigmoid()
     mask = torch.ones_like(x)

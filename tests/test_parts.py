@@ -16,7 +16,8 @@ from torch import nn
 
 from diabolo.parts import bottlenecks
 from diabolo.parts.corruptions import CORRUPTIONS, Masking, SaltAndPepper, SwapNoise
-from diabolo.parts.likelihoods import LIKELIHOODS, LearnedGaussian, SigmoidGaussian
+from diabolo.parts.likelihoods import LearnedGaussian, SigmoidGaussian
+from diabolo.parts.likelihoods.elements import LIKELIHOODS
 from diabolo.parts.networks.base import ACTIVATIONS
 from diabolo.parts.networks.mlp import MLP
 from diabolo.parts.penalties import KLSparsity, L1Sparsity, WeightL1

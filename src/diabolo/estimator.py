@@ -147,15 +147,14 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
     def _fit(self, raw: Raw) -> Self:
         device = resolve_device(self.device)
         codec = ArrayCodec.fit(raw, self._scale())
-        table = codec.encode(raw)
+        table = codec.table_of(raw)
         n_valid = self._validation_rows(len(table))
         settings = self._settings(len(table) - n_valid, device, codec.schema.size)
 
         def digest() -> str:
             found = hashlib.sha256()
-            for tensor in (table.x, table.mask, table.context):
-                if tensor is not None:
-                    found.update(np.ascontiguousarray(tensor.numpy()).data)
+            for array in table.contents():
+                found.update(np.ascontiguousarray(array).data)
             return found.hexdigest()
 
         def parts() -> tuple[Batch, Rows, Selection]:
@@ -164,9 +163,11 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             there, order = table.to(device), order.to(device)
             return start, Selection(there, order[n_valid:]), Selection(there, order[:n_valid])
 
-        return self._learn(
-            codec, settings, device, digest, parts, lambda module: check_support(module.likelihood, table, codec)
-        )
+        def check(module: AutoencoderModule) -> None:
+            for part in table.parts(everything=module.likelihood.bounds is not None):
+                check_support(module.likelihood, part, codec)
+
+        return self._learn(codec, settings, device, digest, parts, check)
 
     def _fit_stream(self, stream: Stream, y: Any) -> Self:
         name = type(self).__name__
@@ -392,7 +393,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
+        tags.input_tags.allow_nan = tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

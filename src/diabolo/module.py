@@ -96,13 +96,19 @@ class AutoencoderModule(nn.Module):
         self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, *, sample: bool = False
     ) -> Code:
         """Return the code of rows ``(B, *shape)``; ``mask`` is 1 where a cell is observed."""
-        code: Code = self.bottleneck(run_encoder(self.encoder, x, context, mask), sample=sample)
+        code: Code = self.bottleneck(self.hidden(x, context, mask), sample=sample)
         return code
 
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the parameters of the likelihood ``(B, P, *shape)`` for codes ``(B, D, *grid)``."""
+    def hidden(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Return what the encoder hands to the bottleneck ``(B, bottleneck.in_features, *grid)``."""
+        return run_encoder(self.encoder, self.likelihood.shown(x, mask), context, mask)
+
+    def decode(
+        self, z: Tensor, context: Tensor | None = None, x: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return the parameters of the likelihood ``(B, P, *shape)`` for codes ``(B, D, *grid)``, of rows ``x`` where known."""
         raw: Tensor = self.decoder(z) if context is None else self.decoder(z, context)
-        return raw.reshape(-1, self.likelihood.params, *self.shape)
+        return self.likelihood.complete(raw.reshape(-1, self.likelihood.params, *self.shape), x, mask)
 
     def trace(self, batch: Batch, *, sample: bool, corrupt: bool = False, progress: float = 1.0) -> Trace:
         """Run everything once; ``sample`` draws from the posterior, ``corrupt`` damages the input first.
@@ -113,7 +119,7 @@ class AutoencoderModule(nn.Module):
         if batch.mask is not None:
             x_in = x_in * batch.mask  # a missing cell looks the same to the encoder in training and afterwards
         code = self.encode(x_in, batch.context, batch.mask, sample=sample)
-        raw = self.decode(code.z, batch.context)
+        raw = self.decode(code.z, batch.context, batch.x, batch.mask)
         if self.training:
             self.likelihood.observe(raw, batch.x, batch.mask)
         return Trace(batch, x_in, code, raw)
@@ -140,17 +146,19 @@ class AutoencoderModule(nn.Module):
         batch : Batch
             Rows for training, at random; :func:`start_rows` says how many are enough.
         """
+        self.likelihood.learn(batch.x, batch.mask)
+        shown = batch._replace(x=self.likelihood.shown(batch.x, batch.mask))
         for part in self.modules():
             on_start: Callable[[Batch], None] | None = getattr(part, "on_start", None)
             if on_start is not None:
-                on_start(batch)
+                on_start(batch if part is self.corruption else shown)
         encoder, decoder = getattr(self.encoder, "shortcut", None), getattr(self.decoder, "shortcut", None)
         if isinstance(encoder, nn.Linear) and isinstance(decoder, nn.Linear) and self.bottleneck.linear:
-            start_at_principal_components(encoder, decoder, self.bottleneck, self.likelihood, batch.x, batch.context)
+            start_at_principal_components(encoder, decoder, self.bottleneck, self.likelihood, shown.x, batch.context)
         training = self.training
         self.eval()
         some = next(batch.split(2))
-        h = run_encoder(self.encoder, some.x, some.context, some.mask)
+        h = self.hidden(some.x, some.context, some.mask)
         if h.dim() < 2 or h.shape[1] != self.bottleneck.in_features:
             raise ValueError(
                 f"the encoder returns rows of shape {tuple(h.shape[1:])}; {type(self.bottleneck).__name__} of this size "
@@ -168,5 +176,5 @@ class AutoencoderModule(nn.Module):
         on_encoded: Callable[[Tensor], None] | None = getattr(self.bottleneck, "on_encoded", None)
         if on_encoded is not None:
             some = next(batch.split(CODE_ROWS))
-            on_encoded(run_encoder(self.encoder, some.x, some.context, some.mask))
+            on_encoded(self.hidden(some.x, some.context, some.mask))
         self.train(training)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from diabolo.module import AutoencoderModule
-from diabolo.parts.networks.base import run_encoder
 from diabolo.records import Batch, Code, Loss, Trace
 
 __all__ = ["Objective", "elbo", "importance_mean", "iwae", "log_likelihood", "rising"]
@@ -126,7 +125,7 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
     """
     x = batch.x if batch.mask is None else batch.x * batch.mask
     batch = batch._replace(x=x)
-    h = run_encoder(module.encoder, x, batch.context, batch.mask)
+    h = module.hidden(x, batch.context, batch.mask)
     size = module.likelihood.params * x[0].numel()
     draws = min(n, max(1, elements // size))  # of a row at a time
     rows = max(1, elements // (size * draws))
@@ -138,7 +137,8 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
             k = min(draws, n - done)
             copies = Batch(*(None if t is None else _repeat(t, k) for t in part))  # type: ignore[arg-type]
             code = module.bottleneck(_repeat(h[start : start + rows], k), sample=True)
-            log_prob = module.log_prob(module.decode(code.z, copies.context), copies)
+            raw = module.decode(code.z, copies.context, copies.x, copies.mask)
+            log_prob = module.log_prob(raw, copies)
             log_weight = (log_prob - module.bottleneck.log_ratio(code)).view(-1, k)  # (rows, k)
             total = torch.logaddexp(total, log_weight.cpu().double().logsumexp(dim=1))
         found.append(total - math.log(n))

@@ -13,7 +13,7 @@ import torch
 from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import spec
 from diabolo.parts.augmentation import Augmentation
-from diabolo.parts.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood, Mixed
+from diabolo.parts.likelihoods import COUNTS, LIKELIHOODS, Counts, LearnedGaussian, Likelihood, Mixed
 from diabolo.parts.networks.attention import Attention
 from diabolo.parts.networks.base import Network
 from diabolo.parts.networks.conv import Conv, stage_channels
@@ -27,6 +27,7 @@ from diabolo.training.ranks import join
 __all__ = ["SharedParameters"]
 
 AUTO_STEPS = 8000  # optimiser steps that max_epochs="auto" plans for
+LIBRARY = 100  # columns of counts from which library_size="auto" takes a row's total as known
 TURNED = 128  # rows or columns up to which optimizer="soap" turns a matrix: above, a step takes too long
 PATIENT_SHARE = 0.1  # of max_epochs: what patience="auto" waits
 PATIENT_STEPS = 100  # optimiser steps that patience="auto" waits for at least
@@ -63,8 +64,8 @@ class SharedParameters:
     ] = "auto"
     columns: Annotated[
         dict[str, str] | None,
-        "kinds of columns of a frame by name, where they are not what their types say: 'number', 'boolean', 'category', "
-        "'ordinal' or 'date', such as {'grade': 'ordinal', 'zip': 'category'}",
+        "kinds of columns of a frame by name, where they are not what their types say: 'number', 'count', 'boolean', "
+        "'category', 'ordinal' or 'date', such as {'grade': 'ordinal', 'zip': 'category'}",
     ] = None
     activation: Annotated[
         Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "identity"],
@@ -86,11 +87,30 @@ class SharedParameters:
         "short-term memory; 'auto' is 'shortcut_mlp'",
     ] = "auto"
     likelihood: Annotated[
-        Literal["auto", "gaussian", "learned_gaussian", "sigmoid_gaussian", "student_t", "laplace", "bernoulli"],
+        Literal[
+            "auto",
+            "gaussian",
+            "learned_gaussian",
+            "sigmoid_gaussian",
+            "student_t",
+            "laplace",
+            "bernoulli",
+            "poisson",
+            "negative_binomial",
+            "zero_inflated_poisson",
+            "zero_inflated_negative_binomial",
+        ],
         "distribution of the data given the code: 'gaussian' is squared error (MSE), 'learned_gaussian' squared error with "
         "a learned scale, 'sigmoid_gaussian' squared error with outputs kept in [0, 1], 'student_t' heavy tails with a learned "
         "scale, so that outliers hardly pull, 'laplace' absolute error, "
-        "'bernoulli' binary cross-entropy; 'auto' is 'bernoulli' for data of zeros and ones, else a Gaussian",
+        "'bernoulli' binary cross-entropy; of counts 'poisson', 'negative_binomial' with a learned dispersion of each feature, "
+        "or one of them with a chance of nothing beside it; 'auto' is 'bernoulli' for data of zeros and ones, else a Gaussian",
+    ] = "auto"
+    library_size: Annotated[
+        Literal["auto", "observed"] | None,
+        "of counts: with 'observed' the code says how a row's total is divided, and the total is taken as known (of single cells "
+        "the sequencing depth); None lets the code say how large counts are; 'auto' is 'observed' for tables of 100 columns or "
+        "more",
     ] = "auto"
     scale: Annotated[
         Literal["auto", "standard", "minmax", "quantile"] | None,
@@ -227,6 +247,9 @@ class SharedParameters:
         if schema.mixed:
             count = sum(c.kind in ("number", "date") for c in schema.columns)
             return Mixed(schema.columns, kind((count,)) if issubclass(kind, LearnedGaussian) else kind())
+        if issubclass(kind, Counts):
+            many = schema.kind == "vector" and schema.size >= LIBRARY
+            return kind(schema.shape, many if self.library_size == "auto" else self.library_size == "observed")
         if issubclass(kind, LearnedGaussian):
             each = schema.shape[:1] + (1,) * (len(schema.shape) - 1) if schema.kind == "series" else schema.shape
             return kind((1,) * len(schema.shape) if schema.shared_unit else each)
@@ -248,6 +271,12 @@ class SharedParameters:
         return Augmentation(tuple(self.augment))
 
     def _scale(self) -> str | None:
+        if self.likelihood in COUNTS:
+            if self.scale != "auto":
+                raise ParameterError(
+                    f"scale={self.scale!r}: counts, as likelihood={self.likelihood!r} takes them, have no scale; expected 'auto'"
+                )
+            return "log1p"
         bounded = self.likelihood in ("bernoulli", "sigmoid_gaussian")
         return "unit" if bounded and self.scale == "auto" else self.scale
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["Batch", "Code", "Column", "History", "Loss", "Schema", "Table", "Trace"]
+__all__ = ["Batch", "Code", "Column", "History", "Loss", "Resident", "Schema", "Table", "Trace"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Column:
     low, high : float
         Range of its observed values in the user's units; of dates in seconds since 1970, of labels their positions.
     kind : str
-        ``"number"``, ``"boolean"``, ``"category"``, ``"ordinal"`` or ``"date"``.
+        ``"number"``, ``"count"``, ``"boolean"``, ``"category"``, ``"ordinal"`` or ``"date"``.
     categories : tuple
         Labels, in the order of their features.
     whole : bool
@@ -40,6 +43,11 @@ class Column:
     categories: tuple[Any, ...] = ()
     whole: bool = False
     rest: bool = False
+
+    @property
+    def log_range(self) -> float:
+        """Of counts, the largest logarithm of one more than a count."""
+        return math.log1p(max(self.high, 1.0))
 
     @property
     def width(self) -> int:
@@ -136,9 +144,41 @@ class Batch(NamedTuple):
         return (Batch(*parts) for parts in zip(*cut, strict=False))
 
 
+class Resident(ABC):
+    """Rows in memory, from which batches are cut.
+
+    Attributes
+    ----------
+    schema : Schema
+        What a row looks like.
+    """
+
+    schema: Schema
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+
+    @abstractmethod
+    def take(self, index: Tensor) -> Batch:
+        """Gather the rows at ``index`` ``(B,)``."""
+
+    @abstractmethod
+    def to(self, device: Any) -> Resident:
+        """Hand out batches on a device."""
+
+    @abstractmethod
+    def contents(self) -> Iterator[NDArray[Any]]:
+        """Return the arrays that hold the rows."""
+
+    @abstractmethod
+    def parts(self, *, everything: bool) -> Iterator[Table]:
+        """Pass over the rows as tables; unless ``everything``, those that are at hand without work will do."""
+
+
 @dataclass(frozen=True)
-class Table:
-    """Resident rows: a schema and its tensors. Batches are cut from it by index, whole, never row by row."""
+class Table(Resident):
+    """Rows as tensors. Batches are cut from it by index, whole, never row by row."""
 
     schema: Schema
     x: Tensor  # (n, *shape)
@@ -163,6 +203,14 @@ class Table:
             None if self.mask is None else self.mask[start:stop],
             None if self.context is None else self.context[start:stop],
         )
+
+    def contents(self) -> Iterator[NDArray[Any]]:
+        """Return the arrays that hold the rows."""
+        yield from (t.numpy() for t in (self.x, self.mask, self.context) if t is not None)
+
+    def parts(self, *, everything: bool) -> Iterator[Table]:
+        """Pass over the rows, all at once."""
+        yield self
 
     def to(self, device: Any) -> Table:
         """Move the tensors to a device."""

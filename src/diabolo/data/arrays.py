@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from diabolo.data.columns import Columns
 from diabolo.data.conditions import Conditions
 from diabolo.data.images import read_images, stack_images
-from diabolo.data.profile import Profile
-from diabolo.data.raw import Raw, all_finite, fill_masked, is_wide, refuse_infinity
+from diabolo.data.profile import Profile, Sample
+from diabolo.data.raw import Raw, all_finite, fill_masked, is_wide, refuse_infinity, refuse_uncountable
 from diabolo.data.scaling import Scaling, choose_scale, fit_quantiles, fit_scaling
 from diabolo.data.series import is_ragged, read_series, write_series
+from diabolo.data.sparse import SparseRows, SparseTable, as_sparse, is_sparse
 from diabolo.data.tables import is_frame, read_frame, write_frame
-from diabolo.records import Column, Schema, Table
+from diabolo.records import Column, Resident, Schema, Table
 
 ENCODED = 2**14  # rows of a mixed table that become features at a time
 KNOT_ROWS = 100_000  # rows that the knots of a quantile transform are learned from at most
@@ -70,6 +71,10 @@ def read(
 
 def _read_rows(X: Any, table: Columns | None, kinds: Mapping[str, str] | None, learn: bool) -> Raw | None:
     """Read rows of numbers, or images."""
+    if is_sparse(X):
+        raw = Raw(SparseRows(X), "vector", "numpy")  # type: ignore[arg-type]  # it looks like an array
+        refuse_infinity(raw)
+        return raw
     stack = stack_images(X)
     X = X if stack is None else stack
     masked = isinstance(X, np.ma.MaskedArray)
@@ -94,37 +99,6 @@ def _read_rows(X: Any, table: Columns | None, kinds: Mapping[str, str] | None, l
     raw = Raw(values, "vector", container) if values.ndim == 2 else read_images(values, container)
     refuse_infinity(raw)
     return raw
-
-
-class Sample:
-    """Rows drawn at random, each with the same chance, from rows that pass by (Vitter, 1985, doi:10.1145/3147.3165).
-
-    Up to ``size`` rows are kept; where the first part is all there is, it is kept as it is.
-    """
-
-    def __init__(self, values: NDArray[Any], size: int):
-        self.size, self.passed, self._first = size, len(values), values
-        self._kept: NDArray[Any] | None = None
-        self._draw = np.random.default_rng(0)
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Let more rows pass."""
-        if self._kept is None:
-            first, self.passed = self._first, 0
-            self._kept = np.empty((0, *first.shape[1:]), np.float64)
-            self._first = first[:0]
-            self.add(first)
-        room = self.size - len(self._kept)
-        self._kept = np.concatenate([self._kept, values[:room]]) if room > 0 else self._kept
-        at = self.passed + np.arange(max(room, 0), len(values))  # the number of each further row
-        places = (self._draw.random(len(at)) * (at + 1)).astype(np.int64)
-        stay = places < self.size
-        self._kept[places[stay]] = values[at[stay] - self.passed]
-        self.passed += len(values)
-
-    def rows(self) -> NDArray[Any]:
-        """Return the rows that were drawn."""
-        return self._first if self._kept is None else self._kept
 
 
 class ArrayCodec:
@@ -254,6 +228,11 @@ class ArrayCodec:
         table = raw.table
         if table is None:
             raise ValueError("expected rows of a mixed table")
+        if scale == "log1p":
+            raise ValueError(
+                "likelihoods of counts are for data of nothing but counts; of this table say which columns hold them, such as "
+                "columns={'visits': 'count'}"
+            )
         n = sum(len(part.values) for part in raws)
         if n == 0:
             raise ValueError(
@@ -327,12 +306,23 @@ class ArrayCodec:
         values[:, :, :steps] = raw.values
         return raw._replace(values=values)
 
+    def table_of(self, raw: Raw) -> Resident:
+        """Scale rows for training; sparse ones a batch at a time, when they are taken."""
+        rows = as_sparse(raw.values)
+        if rows is None:
+            return self.encode(raw)
+        if self.scaling.name == "log1p":
+            refuse_uncountable(raw)
+        return SparseTable(self, raw, rows)
+
     def encode(self, raw: Raw, dtype: torch.dtype = torch.float32, first: int = 0) -> Table:
         """Scale rows into tensors; missing cells become 0 with a mask of 0. Errors number rows from ``first``."""
         expected = self.schema.shape if self.table is None else (len(self.table.columns),)
         if raw.values.shape[1:] != expected:
             raise ValueError(f"X has rows of shape {raw.values.shape[1:]}, expected {expected} as seen in fit")
         kind = np.float64 if dtype == torch.float64 else np.float32
+        if self.scaling.name == "log1p":
+            refuse_uncountable(raw, first)
         if self.table is None:
             scaled = self.scaling.forward(raw.values, kind)
         else:  # a part at a time: features are many more numbers than cells, and float64 on the way

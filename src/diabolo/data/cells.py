@@ -145,7 +145,7 @@ def read_cells(column: Column, series: Any) -> NDArray[np.float64]:
         if dtype not in (nw.Datetime, nw.Date, nw.Duration):
             raise ValueError(f"column {column.name!r} holds {dtype}; it held dates in fit")
         return seconds_of(series)
-    if column.kind == "number" or (column.kind == "boolean" and not column.categories):
+    if column.kind in ("number", "count") or (column.kind == "boolean" and not column.categories):
         return _numbers(column, series)
     cells = series.to_list()
     place: dict[Any, float] = {label: float(i) for i, label in enumerate(column.categories)}
@@ -184,6 +184,13 @@ def _numbers(column: Column, series: Any) -> NDArray[np.float64]:
         if odd.any():
             row = int(np.flatnonzero(odd)[0])
             raise ValueError(f"column {column.name!r} has {values[row]:g} in row {row}; it held 0 and 1 only in fit")
+    if column.kind == "count":
+        odd = ~np.isnan(values) & ((values < 0) | (values != np.rint(values)))
+        if odd.any():
+            row = int(np.flatnonzero(odd)[0])
+            raise ValueError(
+                f"column {column.name!r} has {values[row]:g} in row {row}; expected counts, 0, 1, 2 and so on"
+            )
     return values
 
 
@@ -196,7 +203,7 @@ def write_cells(column: Column, kind: Type, values: Array, container: Any) -> An
     name = column.name
     if column.kind == "date":
         return _write_times(name, np.rint(values / DAY) * DAY if column.whole else values, gone, kind, container)
-    if column.kind == "number":
+    if column.kind in ("number", "count"):
         return _write_numbers(name, np.rint(values) if column.whole else values, gone, kind, container)
     if column.kind == "boolean" and not column.categories:
         return _write_numbers(name, (values >= 0.5).astype(float), gone, kind, container)

@@ -30,7 +30,7 @@ from diabolo.records import Column
 __all__ = ["KINDS", "Columns", "Type", "UnseenCategoryWarning"]
 
 Array = NDArray[Any]
-KINDS = ("number", "boolean", "category", "ordinal", "date")
+KINDS = ("number", "count", "boolean", "category", "ordinal", "date")
 MOST = 100  # categories of a column that have a feature of their own; rarer ones share the last
 DISTINCT = 20  # different texts that are categories, however few rows there are
 
@@ -90,6 +90,8 @@ class Columns:
                 types.append(Type.of(series))
                 if found.kind == "number" and series.dtype in (nw.String, nw.Object):
                     types[-1] = replace(types[-1], places=_places(series.to_list()))
+                if found.kind == "boolean" and series.dtype == nw.Object and _truth(series.to_list()):
+                    types[-1] = replace(types[-1], name="Boolean")
         if wrong:
             raise ValueError("; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""))
         if never:
@@ -131,7 +133,7 @@ class Columns:
         for j, (column, start) in enumerate(zip(self.columns, self.starts, strict=True)):
             cells = values[:, j]
             if column.width == 1:
-                out[:, start] = cells / max(1, len(column.categories) - 1) if column.kind == "ordinal" else cells
+                out[:, start] = _feature(column, cells)
                 continue
             gone = np.isnan(cells)
             rows = np.flatnonzero(~gone)
@@ -144,15 +146,14 @@ class Columns:
         out = np.empty((len(features), len(self.columns)), dtype=features.dtype)
         for j, (column, start) in enumerate(zip(self.columns, self.starts, strict=True)):
             block = features[:, start : start + column.width]
-            out[:, j] = block[:, 0] if column.width == 1 else block.argmax(axis=1)
-            if column.kind == "ordinal":
-                out[:, j] = np.rint(out[:, j] * (len(column.categories) - 1))
+            out[:, j] = _cell(column, block[:, 0]) if column.width == 1 else block.argmax(axis=1)
         return out
 
     def bound(self, values: Array) -> Array:
-        """Bring numbers and dates ``(n, n_columns)`` into the range seen in fit."""
-        low = np.array([c.low if c.kind in ("number", "date") else -np.inf for c in self.columns])
-        high = np.array([c.high if c.kind in ("number", "date") else np.inf for c in self.columns])
+        """Bring numbers, counts and dates ``(n, n_columns)`` into the range seen in fit."""
+        free = [c.kind in ("number", "count", "date") for c in self.columns]
+        low = np.where(free, [c.low for c in self.columns], -np.inf)
+        high = np.where(free, [c.high for c in self.columns], np.inf)
         return np.clip(values, low, high)
 
     def by_column(self, elements: Array) -> Array:
@@ -198,6 +199,20 @@ class Columns:
         return cls(columns, [Type(**{**t, "levels": tuple(t["levels"])}) for t in types])
 
 
+def _feature(column: Column, cells: Array) -> Array:
+    """Return the feature of a column that has one: labels in order, and counts by their logarithm, from 0 to 1."""
+    if column.kind == "ordinal":
+        return np.asarray(cells / max(1, len(column.categories) - 1))
+    return np.asarray(np.log1p(cells) / column.log_range) if column.kind == "count" else cells
+
+
+def _cell(column: Column, feature: Array) -> Array:
+    """Undo :func:`_feature`."""
+    if column.kind == "ordinal":
+        return np.asarray(np.rint(feature * (len(column.categories) - 1)))
+    return np.asarray(np.expm1(feature * column.log_range)) if column.kind == "count" else feature
+
+
 # learning -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -218,8 +233,8 @@ def _learn(name: str, series: Any, kind: str | None) -> Column | str | None:
     if dtype.is_numeric() or dtype == nw.Boolean:
         if kind in ("category", "ordinal"):
             return _labelled(name, _count(series.to_list()), kind, None)
-        if kind == "date":
-            return f"column {name!r} holds {dtype}, which cannot be of kind 'date'"
+        if kind == "date" or (kind == "count" and dtype == nw.Boolean):
+            return f"column {name!r} holds {dtype}, which cannot be of kind {kind!r}"
         return _number(name, series, kind)
     if not _is_text(dtype):
         native = series.to_native()
@@ -242,7 +257,7 @@ def _learn(name: str, series: Any, kind: str | None) -> Column | str | None:
     if kind in (None, "number") and all(map(is_percentage, known)):
         numbers = np.array([np.nan if is_gone(v) else number_of(v) for v in cells])
         return _numeric(name, "number", numbers, whole=bool((numbers[~np.isnan(numbers)] % 1 == 0).all()))
-    if kind in ("number", "date", "boolean"):
+    if kind in ("number", "count", "date", "boolean"):
         example = str(next(iter(known)))[:40]
         return f"column {name!r} holds text such as {example!r}, which cannot be of kind {kind!r}. Convert it first"
     kinds = {type(v) for v in known}
@@ -279,9 +294,17 @@ def _number(name: str, series: Any, kind: str | None) -> Column | str | None:
     binary = bool(((seen == 0) | (seen == 1)).all())
     if kind == "boolean" and not binary:
         return f"column {name!r} has values other than 0 and 1, which cannot be of kind 'boolean'"
+    whole = bool((seen == np.rint(seen)).all())
+    if kind == "count" and not (whole and seen.min() >= 0):
+        return f"column {name!r} has other values than whole numbers of at least 0, which cannot be of kind 'count'"
     both = bool(seen.min() < seen.max())
     chosen = kind or ("boolean" if binary and (both or series.dtype == nw.Boolean) else "number")
-    return _numeric(name, chosen, numbers, whole=bool((seen == np.rint(seen)).all()))
+    return _numeric(name, chosen, numbers, whole=whole)
+
+
+def _truth(cells: list[Any]) -> bool:
+    """Tell whether all cells that are not missing are true or false, and no numbers."""
+    return all(isinstance(v, bool) or is_gone(v) for v in cells)
 
 
 def _places(cells: list[Any]) -> int:

@@ -360,7 +360,7 @@ def _learn_coded(raw: Raw, places: Sequence[int]) -> Raw:
     variables = []
     for j in places:
         column = raw.table.columns[j]
-        if column.kind in ("number", "date"):
+        if column.kind in ("number", "count", "date"):
             variables.append(Variable.learn(column.name, raw.values[:, j], "numbers"))
         else:
             variables.append(Variable(column.name, column.categories or (False, True)))

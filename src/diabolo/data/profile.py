@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from diabolo.data.raw import Raw, all_finite
 
-__all__ = ["Profile"]
+__all__ = ["Profile", "Sample"]
 
 Array = NDArray[np.float64]
 BLOCK = 2**19  # numbers looked at at a time: few enough to stay in the cache of a processor
@@ -106,3 +108,34 @@ class Profile:
         self._square += spread + (here - self._mean) ** 2 * self._count * n / both
         self._mean += (here - self._mean) * n / both
         self._count += n
+
+
+class Sample:
+    """Rows drawn at random, each with the same chance, from rows that pass by (Vitter, 1985, doi:10.1145/3147.3165).
+
+    Up to ``size`` rows are kept; where the first part is all there is, it is kept as it is.
+    """
+
+    def __init__(self, values: NDArray[Any], size: int):
+        self.size, self.passed, self._first = size, len(values), values
+        self._kept: NDArray[Any] | None = None
+        self._draw = np.random.default_rng(0)
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Let more rows pass."""
+        if self._kept is None:
+            first, self.passed = self._first, 0
+            self._kept = np.empty((0, *first.shape[1:]), np.float64)
+            self._first = first[:0]
+            self.add(first)
+        room = self.size - len(self._kept)
+        self._kept = np.concatenate([self._kept, values[:room]]) if room > 0 else self._kept
+        at = self.passed + np.arange(max(room, 0), len(values))  # the number of each further row
+        places = (self._draw.random(len(at)) * (at + 1)).astype(np.int64)
+        stay = places < self.size
+        self._kept[places[stay]] = values[at[stay] - self.passed]
+        self.passed += len(values)
+
+    def rows(self) -> NDArray[Any]:
+        """Return the rows that were drawn."""
+        return self._first if self._kept is None else self._kept

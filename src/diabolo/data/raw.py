@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diabolo.data.sparse import as_sparse
+
 if TYPE_CHECKING:
     from diabolo.data.columns import Columns
     from diabolo.data.conditions import Conditions
 
-__all__ = ["Raw", "all_finite", "fill_masked", "is_listed", "is_wide", "refuse_infinity"]
+__all__ = ["Raw", "all_finite", "fill_masked", "is_listed", "is_wide", "refuse_infinity", "refuse_uncountable"]
 
 
 class Raw(NamedTuple):
@@ -64,6 +66,9 @@ def all_finite(values: NDArray[Any]) -> bool:
     """Tell whether no cell is missing or infinite: one pass without a copy where that is so."""
     if values.dtype.kind != "f":
         return True
+    lean = as_sparse(values)
+    if lean is not None:
+        values = lean.matrix.data
     plain = values.dtype.itemsize in (4, 8) and values.dtype.isnative
     if plain and values.flags.c_contiguous and values.flags.writeable:
         total = float(torch.from_numpy(values).sum())  # on all cores
@@ -79,14 +84,36 @@ def refuse_infinity(raw: Raw, first: int = 0) -> None:
     """Raise when a cell is infinite, rows being numbered from ``first``; a missing cell is written as NaN."""
     if all_finite(raw.values) or not np.isinf(raw.values).any():
         return
-    where = np.argwhere(np.isinf(raw.values))[0]
-    if raw.kind == "vector":
-        column = f"column {raw.columns[where[1]] if raw.columns else str(where[1])!r}"
-    elif raw.kind == "series":
-        column = f"channel {where[1]}, step {where[2]}"
-    else:
-        column = f"pixel {tuple(int(i) for i in where[1:])}"
+    where = tuple(int(i) for i in np.argwhere(np.isinf(raw.values))[0])
     raise ValueError(
-        f"Input X contains infinity or a value too large: row {first + where[0]}, {column}. "
+        f"Input X contains infinity or a value too large: row {first + where[0]}, {_place(raw, where)}. "
         "Write NaN for a missing cell, or clip the value."
     )
+
+
+def refuse_uncountable(raw: Raw, first: int = 0) -> None:
+    """Raise when an observed cell is no count: negative, or not whole; rows are numbered from ``first``."""
+    lean = as_sparse(raw.values)
+    cells = raw.values if lean is None else lean.matrix.data
+    if cells.dtype.kind in "ub":
+        return
+    wrong = np.rint(cells) != cells
+    wrong |= cells < 0
+    wrong &= ~np.isnan(cells)
+    if not wrong.any():
+        return
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    value = cells[where]
+    where = where if lean is None else lean.position(where[0])
+    raise ValueError(
+        f"counts are whole numbers of at least 0; {_place(raw, where)} has {value:g} in row {first + where[0]}. Use "
+        "likelihood='gaussian' for measurements"
+    )
+
+
+def _place(raw: Raw, where: tuple[int, ...]) -> str:
+    if raw.kind == "vector":
+        return f"column {raw.columns[where[1]] if raw.columns else str(where[1])!r}"
+    if raw.kind == "series":
+        return f"channel {where[1]}, step {where[2]}"
+    return f"pixel {tuple(int(i) for i in where[1:])}"

@@ -18,10 +18,12 @@ Array = NDArray[Any]
 class Scaling:
     """``scaled = (x - center) / width``, then optionally a quantile transform of each column to a standard normal.
 
+    Of counts, named ``"log1p"``, ``scaled = log(1 + x)``.
+
     Attributes
     ----------
     name : str
-        ``"none"``, ``"standard"``, ``"shared"``, ``"minmax"`` or ``"quantile"``: what was chosen.
+        ``"none"``, ``"standard"``, ``"shared"``, ``"minmax"``, ``"quantile"`` or ``"log1p"``: what was chosen.
     center, width : ndarray
         float64, broadcastable to one row.
     quantiles : ndarray of shape (n_quantiles, n_features) or None
@@ -35,6 +37,8 @@ class Scaling:
         """Scale ``values`` to ``dtype``; NaN stays NaN. What is right already is handed back as it is, not as a copy."""
         if self.name == "none" and values.dtype == dtype and values.flags.c_contiguous and values.flags.writeable:
             return values
+        if self.name == "log1p":
+            return np.log1p(values, dtype=dtype, casting="unsafe")
         if self.quantiles is not None:
             steady = np.subtract(values, self.center, dtype=np.float64, casting="unsafe") / self.width
             return np.asarray(self._quantile_transformer().transform(steady), dtype=dtype)
@@ -57,6 +61,8 @@ class Scaling:
             return np.asarray(steady * self.width + self.center, dtype=dtype)
         if self.name == "none":
             return scaled
+        if self.name == "log1p":
+            return np.expm1(scaled)
         out: Array = scaled * self.width.astype(dtype)
         out += self.center.astype(dtype)
         return out
@@ -129,8 +135,8 @@ def fit_scaling(profile: Profile, how: str, *, one_range: bool = True) -> Scalin
     profile : Profile
         Of the rows.
     how : str
-        ``"none"``, ``"standard"``, ``"shared"`` or ``"minmax"``; for images and series one center and width for each channel,
-        whatever the place.
+        ``"none"``, ``"standard"``, ``"shared"``, ``"minmax"`` or ``"log1p"``; for images and series one center and width for
+        each channel, whatever the place.
     one_range : bool
         Whether ``"minmax"`` gives all channels one range, as colours have it.
 
@@ -140,7 +146,7 @@ def fit_scaling(profile: Profile, how: str, *, one_range: bool = True) -> Scalin
         When a column is so large that its spread is not a finite number; holds its index, or that of the channel.
     """
     shape = profile.mean.shape
-    if how == "none":
+    if how in ("none", "log1p"):
         return Scaling(how, np.zeros(shape), np.ones(shape))
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = profile.ranges()

@@ -146,7 +146,7 @@ class Facts:
             return str(days.astype("datetime64[D]") if column.whole else days.astype("datetime64[s]"))
         if column.kind == "ordinal":
             return str(column.categories[round(value * (len(column.categories) - 1))])
-        return compact(value)
+        return compact(math.expm1(value * column.log_range) if column.kind == "count" else value)
 
     def rebuild(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         """Return rows of X and their reconstructions, ``(len(rows), d)`` each."""

@@ -20,6 +20,7 @@ from diabolo.data.cells import Type
 from diabolo.data.columns import Columns
 from diabolo.data.raw import Raw
 from diabolo.data.series import write_series
+from diabolo.data.sparse import refuse_sparse
 from diabolo.data.tables import fill_frame
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
@@ -129,7 +130,6 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         -------
         self
             Fitted.
-
         """
         check_parameters(self)
         offered = self._offered()
@@ -137,15 +137,14 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
             check_parameters(model)
             if get_tags(model).target_tags.required:
                 raise ValueError(f"Imputer fills rows by X alone, and {type(model).__name__} is conditioned on y")
+        refuse_sparse(X)
         raw = offered[0]._read(X, reset=True)
         if self.autoencoder is None:
             offered = usual_models(raw.kind, *raw.values.shape[:2])
         seed = draw_seed(self.random_state)
         rng = np.random.default_rng(seed)
         if raw.conditions is not None:
-            raise ValueError(
-                "Imputer fills all columns, and the model takes some as a condition; use a model without one"
-            )
+            raise ValueError("Imputer fills all columns; use a model that takes none of them as a condition")
         seen = raw.values[:1] if raw.kind != "vector" else raw.values
         with np.errstate(invalid="ignore"):
             self.whole_ = np.array([bool((v[~np.isnan(v)] % 1 == 0).all()) for v in seen.astype(np.float64).T])
@@ -264,6 +263,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
                     unsure[:, j] = 1 - chances.max(axis=1)
                 elif column.kind == "ordinal":
                     unsure[:, j] = spread[:, start] * (len(column.categories) - 1)
+                elif column.kind == "count":  # of a logarithm
+                    unsure[:, j] = spread[:, start] * column.log_range * np.exp(chances[:, 0] * column.log_range)
                 else:
                     unsure[:, j] = spread[:, start]
         told = np.where(np.isnan(raw.values), unsure, np.nan)
@@ -375,7 +376,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         table = self.models_[0].codec_.table
         if table is None:
             return np.arange(self.models_[0].schema_.size)
-        places = table.starts[[c.kind in ("number", "date", "ordinal") for c in table.columns]]
+        places = table.starts[[c.kind in ("number", "count", "date", "ordinal") for c in table.columns]]
         return np.asarray(places if len(places) else np.arange(table.width))
 
     def _error(self, truth: Array, found: Array, hidden: NDArray[np.bool_]) -> float:
@@ -390,6 +391,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
     # filling ----------------------------------------------------------------------------------------------------------------
 
     def _read(self, X: Any) -> Raw:
+        refuse_sparse(X)
         raw = self.models_[0]._read(X, reset=False)
         return raw if raw.values.dtype.kind == "f" else raw._replace(values=raw.values.astype(np.float64))
 

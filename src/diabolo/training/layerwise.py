@@ -13,7 +13,7 @@ from diabolo.objectives import Objective, elbo
 from diabolo.parts.bottlenecks import Identity
 from diabolo.parts.likelihoods import Gaussian
 from diabolo.parts.networks.mlp import FullyConnected
-from diabolo.records import Schema, Table
+from diabolo.records import Resident, Schema, Table
 from diabolo.training.loop import Run, evaluated_rows, train
 from diabolo.training.progress import Progress
 from diabolo.training.rows import Selection
@@ -99,15 +99,16 @@ def pretrain_layers(run: Run, *, rows: Selection, held_out: Selection, objective
         For each layer at most.
     """
     layers = layer_modules(run.module, rows.schema)
-    table = rows.table
+    table: Resident = rows.table
+    coded: Table | None = None
     for i, layer in enumerate(layers):
         settings = run.settings
         left = None if settings.max_time is None else settings.max_time - run.seconds
         if left is not None and left <= 0:
             run.history.events.append(f"max_time was spent before layer {i + 1} of {len(layers)} was pre-trained")
             return
-        if i > 0 and run.module.corruption is not None:
-            spread = table.x[rows.index].var(dim=0, correction=0).mean().sqrt()
+        if coded is not None and run.module.corruption is not None:
+            spread = coded.x[rows.index].var(dim=0, correction=0).mean().sqrt()
             layer.corruption = run.module.corruption.scaled(float(spread))
         history = train(
             layer,
@@ -132,17 +133,18 @@ def pretrain_layers(run: Run, *, rows: Selection, held_out: Selection, objective
         run.history.events += [*history.events, event]
         run.seconds += history["seconds"][-1]
         Progress(epochs, settings.verbose).say(event)
-        table = _encoded(layer, table)
+        table = coded = _encoded(layer, table, rows.index.device)
 
 
 @torch.no_grad()
-def _encoded(layer: AutoencoderModule, table: Table) -> Table:
+def _encoded(layer: AutoencoderModule, table: Resident, device: torch.device) -> Table:
     """Return the codes of all rows, undamaged."""
     layer.eval()
-    codes = []
+    codes, contexts = [], []
     size = evaluated_rows(table.schema.size)
     for start in range(0, len(table), size):
-        batch = table.slice(start, min(start + size, len(table)))
+        batch = table.take(torch.arange(start, min(start + size, len(table)), device=device))
         codes.append(layer.encode(batch.x, batch.context).z)
-    x = torch.cat(codes)
-    return Table(dataclasses.replace(table.schema, shape=tuple(x.shape[1:]), columns=()), x, None, table.context)
+        contexts.append(batch.context)
+    x, context = torch.cat(codes), None if contexts[0] is None else torch.cat([c for c in contexts if c is not None])
+    return Table(dataclasses.replace(table.schema, shape=tuple(x.shape[1:]), columns=()), x, None, context)

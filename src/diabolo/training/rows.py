@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from diabolo.records import Batch, Schema, Table
+from diabolo.records import Batch, Resident, Schema
 
 __all__ = ["Rows", "Selection"]
 
@@ -51,13 +51,13 @@ class Selection(Rows):
 
     Parameters
     ----------
-    table : Table
+    table : Resident
         All rows.
     index : Tensor of int64, of shape (n,)
         Which of them, in random order.
     """
 
-    def __init__(self, table: Table, index: Tensor):
+    def __init__(self, table: Resident, index: Tensor):
         self.schema, self.table, self.index = table.schema, table, index
 
     def __len__(self) -> int:

@@ -125,7 +125,8 @@ class DictionaryEncoder(nn.Module):
         if self.refinement is not None:
             for _ in range(self.refinement.rounds):
                 z = keep_largest(h, self.refinement.k, rectify=self.refinement.rectify)
-                left = x - likelihood.mean(dictionary(z).view(len(x), likelihood.params, *x.shape[1:]))
+                raw = dictionary(z).view(len(x), likelihood.params, *x.shape[1:])
+                left = x - likelihood.mean(likelihood.complete(raw))
                 h = z + run_encoder(self.body, left if mask is None else left * mask, context, mask)
         return h
 

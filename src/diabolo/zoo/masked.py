@@ -109,7 +109,7 @@ class MaskedModule(AutoencoderModule):
         shown, hidden = observed * seen, observed * (1 - seen)
         x_in = batch.x * shown
         code = self.encode(x_in, batch.context, shown, sample=sample)
-        raw = self.decode(code.z, batch.context)
+        raw = self.decode(code.z, batch.context, x_in, shown)
         if self.training:
             self.likelihood.observe(raw, batch.x, hidden)
         return Trace(batch._replace(mask=hidden + self.corruption.seen_weight * shown), x_in, code, raw)

@@ -87,6 +87,14 @@ class Likelihood(nn.Module, ABC):
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """Return the log-density of each element, ``(B, *shape)``, in nats."""
 
+    def shown(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what the encoder is shown of rows ``(B, *shape)``: the rows, or what matters of them to the code."""
+        return x
+
+    def complete(self, raw: Tensor, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Add to the decoder's output what is taken as known of the rows ``x`` beside their codes; without rows what is usual."""
+        return raw
+
     def rows(self, raw: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the sum over the elements of each row ``(B,)``, each times its ``mask``."""
         elements = self.log_prob(raw, x)
@@ -104,6 +112,10 @@ class Likelihood(nn.Module, ABC):
     def output_for(self, x: Tensor) -> Tensor:
         """Return the decoder's first output, an affine function of ``x``, whose mean is near ``x``."""
         return x
+
+    def learn(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Look at rows ``(B, *shape)`` before training."""
+        return
 
     def start(self, residual: float) -> float:
         """Take up the variance of the residuals that training starts with; return the variance of the noise."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diabolo.parts.likelihoods.counts import NegativeBinomial
 from diabolo.parts.likelihoods.elements import LOGIT_SLOPE, Likelihood
 from diabolo.records import Column
 
@@ -21,6 +22,7 @@ class Mixed(Likelihood):
     r"""Independent columns of several kinds, each with its own distribution; all in nats, so that columns compare.
 
     - Numbers and dates: ``numbers``, a likelihood of scaled values.
+    - Counts: :class:`~diabolo.parts.likelihoods.NegativeBinomial`.
     - Booleans: :math:`x \log\sigma(r) + (1-x) \log(1-\sigma(r))`.
     - Categories, one feature for each label: :math:`x \cdot \log \operatorname{softmax}(r)`.
     - Ordinals with levels :math:`0 \dots K-1`, the feature being the level over :math:`K-1`: the cumulative logit model
@@ -39,6 +41,8 @@ class Mixed(Likelihood):
     booleans: Tensor
     labels: Tensor  # the features of categories, column after column
     ordinals: Tensor
+    counted: Tensor
+    log_range: Tensor
 
     def __init__(self, columns: Sequence[Column], numbers: Likelihood):
         super().__init__()
@@ -46,7 +50,7 @@ class Mixed(Likelihood):
             raise ValueError(f"{type(numbers).__name__} has {numbers.params} outputs for each number; expected 1")
         self.numbers, self.robust = numbers, numbers.robust
         self.support = numbers.support
-        places: dict[str, list[int]] = {"number": [], "boolean": [], "category": [], "ordinal": []}
+        places: dict[str, list[int]] = {"number": [], "count": [], "boolean": [], "category": [], "ordinal": []}
         widths, levels, start = [], [], 0
         for column in columns:
             kind = "number" if column.kind == "date" else column.kind
@@ -57,8 +61,12 @@ class Mixed(Likelihood):
                 levels.append(len(column.categories))
             start += column.width
         self.size = start
+        ranges = [c.log_range for c in columns if c.kind == "count"]
+        self.counts = NegativeBinomial((len(ranges),)) if ranges else None
+        self.register_buffer("log_range", torch.tensor(ranges), persistent=False)
         for name, kind in (
             ("index", "number"),
+            ("counted", "count"),
             ("booleans", "boolean"),
             ("labels", "category"),
             ("ordinals", "ordinal"),
@@ -107,6 +115,10 @@ class Mixed(Likelihood):
         top = torch.tensor(self.n_levels, device=x.device) - 1
         return (x[:, self.ordinals] * top).round().long()
 
+    def _logs(self, x: Tensor) -> Tensor:
+        """Return the logarithms of one more than the counts ``(B, n_counts)``."""
+        return x[:, self.counted] * self.log_range.to(x)
+
     # the interface ----------------------------------------------------------------------------------------------------------
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -114,6 +126,9 @@ class Mixed(Likelihood):
         output, out = raw.squeeze(1), torch.zeros_like(x, dtype=raw.dtype)
         if len(self.index):
             out = out.index_copy(1, self.index, self.numbers.log_prob(self._number_output(raw), x[:, self.index]))
+        if self.counts is not None:
+            each = self.counts.log_prob(raw[:, :, self.counted], self._logs(x))
+            out = out.index_copy(1, self.counted, each)
         if len(self.booleans):
             coins = -F.binary_cross_entropy_with_logits(output[:, self.booleans], x[:, self.booleans], reduction="none")
             out = out.index_copy(1, self.booleans, coins.to(out))
@@ -129,6 +144,9 @@ class Mixed(Likelihood):
         output, out = raw.squeeze(1), torch.zeros_like(raw.squeeze(1))
         if len(self.index):
             out = out.index_copy(1, self.index, self.numbers.mean(self._number_output(raw)))
+        if self.counts is not None:
+            logs = self.counts.mean(raw[:, :, self.counted])
+            out = out.index_copy(1, self.counted, logs / self.log_range.to(logs))
         if len(self.booleans):
             out = out.index_copy(1, self.booleans, output[:, self.booleans].sigmoid())
         if len(self.labels):
@@ -147,6 +165,9 @@ class Mixed(Likelihood):
         output, out = raw.squeeze(1), torch.zeros_like(raw.squeeze(1))
         if len(self.index):
             out = out.index_copy(1, self.index, self.numbers.sample(self._number_output(raw)))
+        if self.counts is not None:
+            logs = self.counts.sample(raw[:, :, self.counted])
+            out = out.index_copy(1, self.counted, logs / self.log_range.to(logs))
         if len(self.booleans):
             out = out.index_copy(1, self.booleans, torch.bernoulli(output[:, self.booleans].sigmoid()))
         if len(self.labels):
@@ -165,12 +186,25 @@ class Mixed(Likelihood):
         out = LOGIT_SLOPE * (x - 0.5)
         if len(self.index):
             out = out.index_copy(1, self.index, self.numbers.output_for(x[:, self.index]))
+        if self.counts is not None:
+            out = out.index_copy(1, self.counted, self.counts.output_for(self._logs(x)).to(out))
         return out
+
+    def learn(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Let the likelihood of counts look at rows before training."""
+        if self.counts is not None:
+            self.counts.learn(self._logs(x), None if mask is None else mask[:, self.counted])
+
+    def complete(self, raw: Tensor, x: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Add the usual sizes of counts."""
+        if self.counts is None:
+            return raw
+        return raw.index_copy(2, self.counted, self.counts.complete(raw[:, :, self.counted]))
 
     def start(self, residual: float) -> float:
         """Start the scales of numbers; return the mean variance of the noise over features."""
         chances = len(self.booleans) + len(self.ordinals)
-        total = chances * 0.25 + len(self.labels) * min(residual, 0.25)
+        total = chances * 0.25 + (len(self.labels) + len(self.counted)) * min(residual, 0.25)
         if len(self.index):
             total += len(self.index) * self.numbers.start(residual)
         return total / self.size
