@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse, stats
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 
-from diabolo import VAE, AnomalyDetector, Autoencoder
+from diabolo import VAE, AnomalyDetector, Autoencoder, load
+from diabolo.tasks.neighbours import Neighbours
+from diabolo.tasks.pyod import PyODDetector
 
 
 def normal(n, seed):
@@ -106,7 +111,7 @@ def test_a_code_as_wide_as_the_row_is_questioned():
     with pytest.warns(UserWarning, match=r"the code \(5 numbers\) is as wide as a row \(5\)"):
         AnomalyDetector(Autoencoder(5, max_epochs=2), random_state=0).fit(X)
     default = AnomalyDetector(random_state=0).fit(X[:50])
-    assert default.autoencoder_.choices_["latent_dim"] == 2
+    assert type(default.autoencoder_).__name__ == "DenoisingAutoencoder"  # which may have a code as wide as it likes
 
 
 def test_the_model_given_is_not_touched():
@@ -114,3 +119,183 @@ def test_the_model_given_is_not_touched():
     AnomalyDetector(model, random_state=0).fit(X)
     assert not hasattr(model, "module_")
     assert model.random_state is None
+
+
+# neighbours -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def near():
+    return AnomalyDetector(contamination=0.05, random_state=0).fit(X)
+
+
+def test_scores_are_mean_distances_to_neighbours(near):
+    model, kept = near.autoencoder_, near._near[0]
+    spread, error = X.std(0), NEW - model.reconstruct(NEW)
+    off = np.sqrt(np.square(X - model.reconstruct(X)).mean(0)) / 0.7
+    rows = np.hstack([X / spread, (X - model.reconstruct(X)) / off])
+    far = NearestNeighbors(n_neighbors=5).fit(rows).kneighbors(np.hstack([NEW / spread, error / off]))[0].mean(1)
+    np.testing.assert_allclose(near.score_samples(NEW), -np.log(far), atol=2e-3)  # distances are in float32
+    assert kept.rows.shape == (600, 10)
+
+
+def test_a_row_of_fit_is_none_of_its_own_neighbours(near):
+    kept = near._near[0]
+    far = kept.distances(near.autoencoder_, near.autoencoder_._read(X, reset=False))
+    alone = NearestNeighbors(n_neighbors=5).fit(kept.rows).kneighbors()[0].mean(1)
+    np.testing.assert_allclose(far, alone, rtol=1e-4)
+
+
+def test_what_does_not_go_together_is_odd():
+    rng = np.random.default_rng(0)
+    z = rng.uniform(-2, 2, (800, 1))
+    curve = np.hstack([z, np.sin(2 * z), np.cos(z)]) + 0.02 * rng.normal(size=(800, 3))
+    odd = curve[:200].copy()
+    odd[:, 1] = rng.permutation(odd[:, 1])  # each cell is usual, and the row is not
+    apart = np.abs(odd[:, 1] - curve[:200, 1]) > 0.2
+    detector = AnomalyDetector(random_state=0).fit(curve[200:])
+    truth = np.r_[np.zeros(200), np.ones(apart.sum())]
+    assert roc_auc_score(truth, -detector.score_samples(np.vstack([curve[:200], odd[apart]]))) > 0.98
+    blamed = detector.explain(odd[apart]).argmax(axis=1)
+    assert (blamed != 2).mean() > 0.8
+    reasons = detector.reasons(odd[apart], n=1)
+    assert all(r[0].kind in ("higher than expected", "lower than expected", "too high", "too low") for r in reasons)
+
+
+def test_reasons_have_a_direction_and_what_was_expected(near):
+    rows = NEW[:60].copy()
+    rows[:, 2] += 30
+    for reasons, row in zip(near.reasons(rows, n=1), rows, strict=True):
+        assert reasons[0].feature == "2"
+        assert reasons[0].kind == "too high"
+        assert reasons[0].value == row[2]
+        assert reasons[0].expected < row[2] - 10
+        assert str(reasons[0]).startswith("2: ")
+    assert all(len(r) <= 3 for r in near.reasons(NEW[:10]))
+
+
+def test_reasons_of_labels_and_dates():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=400)
+    frame = pd.DataFrame({"size": z, "kind": np.where(z > 0, "big", "small"), "day": pd.Timestamp("2024-01-01")})
+    frame["day"] += pd.to_timedelta((z * 30).round(), unit="D")
+    detector = AnomalyDetector(random_state=0).fit(frame)
+    odd = frame[:200].copy()
+    odd["kind"] = np.where(odd["kind"] == "big", "small", "big")
+    clear = np.abs(odd["size"]) > 1.3  # nearer, another size would do as well
+    found = detector.reasons(odd[clear], n=1)
+    assert np.mean([r[0].feature == "kind" and r[0].kind == "unexpected" for r in found]) > 0.9
+    right = [r[0].expected == was for r, was in zip(found, frame["kind"][:200][clear], strict=True)]
+    assert np.mean(right) > 0.9
+    late = frame[:1].assign(day=pd.Timestamp("2034-05-06"))
+    reason = detector.reasons(late, n=1)[0][0]
+    assert (reason.feature, reason.kind, reason.value) == ("day", "too high", "2034-05-06")
+
+
+def test_contaminated_rows_are_left_out():
+    rng = np.random.default_rng(0)
+    rows, odd = normal(600, 3), np.repeat([[4.0, -4, 4, 4, 4], [-4, 4, 4, 4, 4]], 30, axis=0)  # two clumps
+    both, truth = np.vstack([rows, odd + 0.1 * rng.normal(size=odd.shape)]), np.r_[np.zeros(600), np.ones(60)]
+    clean, dirty = (
+        roc_auc_score(truth, -AnomalyDetector(training=t, random_state=0).fit(both).score_samples(both))
+        for t in ("clean", "contaminated")
+    )
+    assert dirty > 0.93
+    assert dirty > clean + 0.03
+
+
+def test_an_average_of_models_is_one():
+    three = AnomalyDetector(n_models=3, random_state=0).fit(X)
+    raw = three.autoencoder_._read(NEW, reset=False)
+    each = [n.distances(m, raw) for n, m in zip(three._near, [three.autoencoder_, *three.others_], strict=True)]
+    np.testing.assert_allclose(three.score_samples(NEW), -np.log(each).mean(0))
+    assert not np.allclose(each[0], each[1])
+
+
+@pytest.mark.parametrize("score", ["neighbours", "likelihood"])
+@pytest.mark.parametrize("n_models", [1, 2])
+def test_detectors_are_saved_whole(score, n_models, tmp_path):
+    fitted = AnomalyDetector(MODEL, score=score, n_models=n_models, random_state=0).fit(X)
+    fitted.save(tmp_path / "d")
+    back = load(tmp_path / "d")
+    for ask in ("score_samples", "predict", "explain", "p_values", "discoveries"):
+        np.testing.assert_array_equal(getattr(back, ask)(NEW), getattr(fitted, ask)(NEW))
+    assert back.reasons(NEW[:5]) == fitted.reasons(NEW[:5])
+
+
+def test_missing_cells_and_sparse_rows_have_neighbours():
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
+    detector = AnomalyDetector(random_state=0).fit(holes)
+    assert np.isfinite(detector.score_samples(holes)).all()
+    assert (detector.explain(holes)[np.isnan(holes)] == 0).all()
+    lean = AnomalyDetector(random_state=0).fit(sparse.csr_array(X.astype(np.float32)))
+    full = AnomalyDetector(random_state=0).fit(X.astype(np.float32))
+    np.testing.assert_array_equal(lean.score_samples(NEW), full.score_samples(NEW))
+
+
+def test_many_rows_are_compared_with_some(monkeypatch):
+    monkeypatch.setattr("diabolo.tasks.neighbours.MOST_ROWS", 100)
+    detector = AnomalyDetector(random_state=0).fit(X)
+    assert len(detector._near[0].rows) == 100
+    assert isinstance(detector._near[0], Neighbours)
+    np.testing.assert_array_equal(
+        AnomalyDetector(random_state=0).fit(X).score_samples(NEW), detector.score_samples(NEW)
+    )
+
+
+def test_equal_rows_are_no_anomalies():
+    rows = np.ones((50, 3))
+    detector = AnomalyDetector(random_state=0).fit(rows)
+    assert (detector.predict(rows) == 1).all()
+    assert detector.predict(rows + 5)[0] == -1
+
+
+# what is promised of rates --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", ["neighbours", "likelihood"])
+def test_false_alarms_come_at_the_stated_rate(score):
+    detector = AnomalyDetector(MODEL, score=score, calibration_fraction=0.5, random_state=0).fit(normal(2000, 5))
+    new = normal(4000, 6)
+    for rate in (0.01, 0.05, 0.2):
+        detector.set_params(contamination=rate)
+        flagged = detector.predict(new) == -1
+        np.testing.assert_array_equal(flagged, detector.p_values(new) <= rate)
+        # the rate of new rows below the k-th of 1000 scores is a beta variable, their number a beta-binomial one
+        k = int(rate * 1001)
+        low, high = stats.betabinom(4000, k, 1001 - k).ppf([1e-4, 1 - 1e-4])
+        assert low <= flagged.sum() <= high
+
+
+def test_few_discoveries_are_false():
+    detector = AnomalyDetector(calibration_fraction=0.5, random_state=0).fit(normal(4000, 7))
+    false, found = [], []
+    for seed in range(10):
+        odd = normal(30, 100 + seed)
+        odd[:, 1] += 4
+        chosen = detector.discoveries(np.vstack([normal(300, 200 + seed), odd]), rate=0.2)
+        false.append(chosen[:300].sum() / max(1, chosen.sum()))
+        found.append(chosen[300:].mean())
+    assert np.mean(found) > 0.9
+    assert np.mean(false) < 0.3  # 0.2 and three standard errors of ten batches
+    assert not detector.discoveries(normal(50, 1), rate=1e-6).any()
+    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+        detector.discoveries(NEW, rate=0)
+
+
+def test_pyod_conventions():
+    rows = X.copy()
+    rows[:20, 1] += 6
+    model = PyODDetector(contamination=20 / 600).fit(rows)
+    assert model.labels_.sum() == 20
+    assert model.labels_[:20].mean() > 0.8
+    np.testing.assert_array_equal(model.predict(rows), model.labels_)
+    np.testing.assert_array_equal(model.decision_function(rows), model.decision_scores_)
+    chances = model.predict_proba(rows)
+    np.testing.assert_allclose(chances.sum(1), 1)
+    assert chances[:20, 1].mean() > chances[20:, 1].mean() + 0.2
+    assert model.fit_predict(rows).shape == (600,)
+    inside = PyODDetector(AnomalyDetector(MODEL, random_state=0)).fit(rows)
+    assert inside.detector_.autoencoder_.choices_["latent_dim"] == 2
+    with pytest.raises(ValueError, match=r"expected a share in \(0, 0.5\]"):
+        PyODDetector(contamination=0.9).fit(rows)

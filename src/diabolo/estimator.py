@@ -118,8 +118,9 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         Parameters
         ----------
         X : array, frame or tensor
-            Rows of numbers ``(n, n_features)``, images ``(n, height, width)`` or ``(n, channels, height, width)``, or series:
-            a list of arrays ``(steps,)`` or ``(steps, channels)``, or with ``kind="series"`` an array of them, time first.
+            Rows of numbers ``(n, n_features)``, dense or sparse, images ``(n, height, width)`` or
+            ``(n, channels, height, width)``, or series: a list of arrays ``(steps,)`` or ``(steps, channels)``, or with
+            ``kind="series"`` an array of them, time first.
             A :class:`~diabolo.Stream` holds rows that stay on the disk. NaN marks a missing cell: it is fed in as the centre of
             its column and left out of the loss.
         y : None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from diabolo.cli.catalog import UsageError
-from diabolo.cli.fit import Contamination, Quiet, fit_model, make_estimator
+from diabolo.cli.fit import Contamination, Quiet, Training, fit_model, make_estimator
 from diabolo.cli.folders import Keep, Memory, is_folder, score_folder
 from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model, refuse_flags
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["anomalies"]
 
 BLAMED = 3
+REASONED = 1000  # rows whose reasons are written at most: the oddest
+LEAST = 20  # and at least, flagged or not
 
 
 def anomalies(
@@ -31,10 +33,13 @@ def anomalies(
     model: Annotated[
         str | None,
         Parameter(
-            help="Which model to fit to a data file (autoencoder by default).", metavar="NAME", show_default=False
+            help="Which model to fit to a data file (the detector's own choice by default).",
+            metavar="NAME",
+            show_default=False,
         ),
     ] = None,
     contamination: Contamination = None,
+    training: Training = None,
     exclude: Exclude = "",
     key: Key = None,
     quiet: Quiet = False,
@@ -44,9 +49,10 @@ def anomalies(
 ) -> int:
     """Rank rows from the most to the least anomalous, and name the features to blame.
 
-    Columns written: row (numbered from 0), score (nats, lower is more anomalous), anomaly (1 where flagged) and the three
-    features that the model explains worst. With a data file alone, a detector is fitted first; to keep one for new data, use
-    diabolo fit --detector. The flags that shape a model only work with a data file alone.
+    Columns written: row (numbered from 0), score (lower is more anomalous), anomaly (1 where flagged), the three features that
+    are oddest, and for the oddest thousand rows (of a detector) the reasons: value, what was expected, direction. With a data
+    file alone, a detector is fitted first, by default one that expects anomalies among the rows (--training contaminated); to
+    keep one for new data, use diabolo fit --detector. The flags that shape a model only work with a data file alone.
 
     Parquet files that do not fit into memory are judged by a fitted detector into a folder, -o judged/, in their own order: score
     and anomaly of each row.
@@ -62,6 +68,8 @@ def anomalies(
     code = 0
     if data is not None:
         refuse_flags(source, model, parameters)
+        if training is not None:
+            raise UsageError("--training is for a data file alone, to which a detector is fitted")
         fitted = load_model(source)
         _set_contamination(fitted, contamination, source)
         if into is not None:
@@ -73,7 +81,14 @@ def anomalies(
             raise UsageError(f"{source} is a folder: name the data file to judge after it")
         rows = read_data(source, key=key, exclude=exclude)
         X = rows.for_fit(parameters.get("kind", "auto"))
-        fitted = make_estimator(model, parameters, quiet=quiet, task="detector", contamination=contamination)
+        fitted = make_estimator(
+            model,
+            parameters,
+            quiet=quiet,
+            task="detector",
+            contamination=contamination,
+            training=training or "contaminated",
+        )
         code = fit_model(fitted, X)
     _write(fitted, X, output)
     return code
@@ -111,7 +126,22 @@ def _write(fitted: Any, X: Any, output: Path | None) -> None:
     blamed = _blame(fitted, X)[order]
     columns: dict[str, NDArray[Any]] = {"row": order, "score": scores[order], "anomaly": flagged[order]}
     columns |= {f"feature_{j + 1}": blamed[:, j] for j in range(blamed.shape[1])}
+    if fitted is not autoencoder_of(fitted):
+        columns |= _reasons(
+            fitted, X, order[: min(len(order), max(LEAST, min(REASONED, int(flagged.sum()))))], len(order)
+        )
     write_columns(output, columns)
+
+
+def _reasons(fitted: Any, X: Any, rows: NDArray[Any], n: int) -> dict[str, NDArray[Any]]:
+    """Write the reasons of some rows in words, and nothing for those after them."""
+    import numpy as np
+
+    written = np.full((n, BLAMED), "", dtype=object)
+    raw = fitted.autoencoder_._read(X, reset=False).take(rows)
+    for i, reasons in enumerate(fitted.reasons_among(raw, BLAMED)):
+        written[i, : len(reasons)] = [str(reason) for reason in reasons]
+    return {f"reason_{j + 1}": written[:, j].astype(str) for j in range(BLAMED)}
 
 
 def _blame(fitted: Any, X: Any) -> NDArray[Any]:

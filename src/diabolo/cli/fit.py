@@ -16,6 +16,15 @@ __all__ = ["INTERRUPTED", "Contamination", "Model", "Quiet", "default_model", "f
 INTERRUPTED = 130
 
 Task = Literal["detector", "imputer"] | None
+OF_ANY = {"random_state", "verbose"}  # parameters that leave it to a detector which model it takes
+Training = Annotated[
+    Literal["clean", "contaminated"] | None,
+    Parameter(
+        help="What the rows are that a detector learns from: clean ones are normal but for a few, of contaminated ones many may "
+        "be anomalies.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str | None,
     Parameter(
@@ -61,6 +70,7 @@ def fit(
         ),
     ] = False,
     contamination: Contamination = None,
+    training: Training = None,
     imputer: Annotated[
         bool,
         Parameter(
@@ -87,11 +97,15 @@ def fit(
         raise UsageError("--detector and --imputer are two things; fit two models")
     if contamination is not None and not detector:
         raise UsageError("--contamination sets the threshold of a detector; add --detector")
+    if training is not None and not detector:
+        raise UsageError("--training says what the rows of a detector are; add --detector")
     _check_folder(output, force)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     task: Task = "detector" if detector else "imputer" if imputer else None
     table = rows.table_shape if parameters.get("kind", "auto") != "series" else None
-    estimator = make_estimator(model, parameters, quiet=quiet, task=task, contamination=contamination, table=table)
+    estimator = make_estimator(
+        model, parameters, quiet=quiet, task=task, contamination=contamination, training=training, table=table
+    )
     _check_labels(getattr(estimator, "autoencoder", estimator) if task != "imputer" else None, labels)
     if labels in rows.columns:
         rows = rows.without([labels])
@@ -142,12 +156,13 @@ def make_estimator(
     quiet: bool,
     task: Task,
     contamination: str | None = None,
+    training: str | None = None,
     table: tuple[int, int] | None = None,
 ) -> Any:
     """Make an unfitted model, detector or imputer, its parameters checked before any data are read into it.
 
     Without a name the model is an autoencoder, and for an imputer a masked one, beside which a ``table`` of so many rows and
-    columns gets an IWAE.
+    columns gets an IWAE. A detector chooses its own where nothing is said of the model.
     """
     import diabolo
     from diabolo.checks import check_parameters, parameter_fields
@@ -169,9 +184,11 @@ def make_estimator(
         check_parameters(made)
         return made
     hint = next(f.hint for f in parameter_fields(diabolo.AnomalyDetector) if f.name == "contamination")
+    free = model is None and parameters.keys() <= OF_ANY
     made = diabolo.AnomalyDetector(
-        autoencoder,
+        None if free else autoencoder,
         contamination="auto" if contamination is None else parse(contamination, hint),
+        training="contaminated" if training == "contaminated" else "clean",
         random_state=autoencoder.random_state,
     )
     check_parameters(made)
@@ -185,7 +202,8 @@ def fit_model(estimator: Any, X: Any, y: Any = None) -> int:
     parts = getattr(estimator, "models_", [autoencoder])
     given = getattr(estimator, "autoencoder", autoencoder)
     for shown in (*parts, *(given if isinstance(given, tuple) else (given,))):
-        shown.set_params(verbose=0)  # a progress bar belongs to this session, not to the model
+        if shown is not None:
+            shown.set_params(verbose=0)  # a progress bar belongs to this session, not to the model
     return INTERRUPTED if autoencoder.history_.stop_reason == "interrupted" else 0
 
 

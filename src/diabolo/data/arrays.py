@@ -378,11 +378,14 @@ class ArrayCodec:
         bound : bool
             Whether numbers of a mixed table are brought into the range seen in fit.
         """
-        values = self.from_scale(scaled)
         told = self.conditions.columns(condition) if self.conditions is not None and condition is not None else None
         if self.table is not None:
-            cells = self.table.collapse(values)
+            cells = np.empty((len(scaled), len(self.table.columns)))
+            for start in range(0, len(scaled), ENCODED):
+                part = slice(start, start + ENCODED)
+                cells[part] = self.table.collapse(self.from_scale(scaled[part]))
             return self._write(self.table.bound(cells) if bound else cells, like, told)
+        values = self.from_scale(scaled)
         if like is None:
             return self.present(values, self.container, columns=told)
         return self.present(values, like.container, like.index, like, told)

@@ -103,6 +103,11 @@ class Facts:
         return len(self.raw.values)
 
     @property
+    def neighbours(self) -> bool:
+        """Whether rows are scored by their neighbours, and not in nats."""
+        return self.detector is not None and self.detector.scored_by_ == "neighbours"
+
+    @property
     def sampled(self) -> bool:
         """Whether only some of the rows were measured."""
         return len(self.index) < self.n
@@ -173,7 +178,7 @@ def gather(estimator: Any, X: Any, condition: Any = None) -> Facts:
     check_is_fitted(estimator)
     model: BaseAutoencoder = estimator if detector is None else detector.autoencoder_
     raw = model._read(X, reset=False, condition=condition)
-    scores = np.asarray(model._score(raw), dtype=np.float64)
+    scores = np.asarray(model._score(raw) if detector is None else detector._judge(raw), dtype=np.float64)
     index = _choose(len(raw.values), model.schema_.size)
     part = raw.take(index)
     values, rebuilt = _values(model, part), _rebuild(model, part)

@@ -14,6 +14,7 @@ from diabolo.report.curves import PANELS, draw_series
 from diabolo.report.draw import Line, bar_chart, compact, histogram, line_chart, number, percent
 from diabolo.report.facts import Facts
 from diabolo.report.png import Painter, heat
+from diabolo.tasks.reasons import short
 
 __all__ = ["anomalies", "errors", "headline", "latent_map", "pairs", "samples", "summary", "training", "units"]
 
@@ -67,6 +68,7 @@ def headline(facts: Facts) -> Section:
         "pca_explained": percent(yardstick.explained),
         "pca_note": yardstick.note,
         "score": number(float(facts.scores.mean())),
+        "neighbours": facts.neighbours,
         "latent": number(len(units.variance)),
         "size": number(facts.model.schema_.size),
         "active": number(units.n_active),
@@ -169,13 +171,17 @@ def pairs(facts: Facts, labels: Labels) -> Section:
     }
 
 
+def _score_label(facts: Facts) -> str:
+    return "minus the log of the distance to neighbours" if facts.neighbours else "score in nats"
+
+
 def latent_map(facts: Facts, labels: Labels) -> Section:
     """The code as points in the plane."""
     codes, m = facts.codes, len(facts.codes)
     chosen = np.random.default_rng(0).permutation(m)[:MAP_POINTS]  # in random order, so that no group covers the others
     if codes.shape[1] == 1:
         points = np.column_stack([codes[:, 0], facts.scores[facts.index]])
-        axes, how = ("the unit of the code", "score in nats"), "one"
+        axes, how = ("the unit of the code", _score_label(facts)), "one"
     elif codes.shape[1] == 2:
         points, axes, how = codes, ("unit 0 of the code", "unit 1 of the code"), "two"
     elif m >= 2 and codes.var(axis=0).sum() > 0:
@@ -303,7 +309,7 @@ def anomalies(facts: Facts, labels: Labels) -> Section:
     values, rebuilt = facts.rebuild(rows)
     offset = None if facts.detector is None else float(facts.detector.offset_)
     svg, left_out = histogram(
-        facts.scores, f"distribution of the scores of {facts.n:,} rows", x_label="score in nats", mark=offset
+        facts.scores, f"distribution of the scores of {facts.n:,} rows", x_label=_score_label(facts), mark=offset
     )
     shape = facts.picture_shape
     painter = None if shape is None else Painter(shape, facts.values)
@@ -319,12 +325,17 @@ def anomalies(facts: Facts, labels: Labels) -> Section:
                 {
                     "name": facts.names[j],
                     "value": facts.write(j, values[r, j]),
-                    "rebuilt": facts.write(j, rebuilt[r, j]),
-                    "nats": compact(blame[r, j]),
+                    "told": f"rebuilt as {facts.write(j, rebuilt[r, j])} (+{compact(blame[r, j])} nats)",
                 }
                 for j in most
             ],
         }
+        if facts.neighbours and painter is None and facts.series_shape is None and facts.detector is not None:
+            (reasons,) = facts.detector.reasons_among(facts.raw.take(rows[r : r + 1]), 3)
+            card["causes"] = [
+                {"name": x.feature, "value": short(x.value), "told": f"expected {short(x.expected)} ({x.kind})"}
+                for x in reasons
+            ]
         if painter is not None:
             card |= {
                 "original": painter.paint(values[r]),
@@ -344,6 +355,7 @@ def anomalies(facts: Facts, labels: Labels) -> Section:
         "lowest": number(float(facts.scores.min())),
         "offset": number(offset),
         "detector": facts.detector is not None,
+        "neighbours": facts.neighbours,
         "flagged": number(flagged),
         "flagged_share": percent(flagged / facts.n),
         "labelled": labels is not None,
