@@ -69,6 +69,11 @@ class Data:
             return len(self), len(self.columns)
         return (len(self.array), self.array.shape[1]) if self.array.ndim == 2 else None
 
+    @property
+    def mixed(self) -> bool:
+        """Whether some columns are of other kinds than numbers."""
+        return any(column.dtype.kind not in "iuf" for column in self.columns.values())
+
     def known_labels(self) -> NDArray[Any] | None:
         """Return the labels, ``None`` standing for an empty cell of text."""
         if self.labels is None or self.labels.dtype != object:

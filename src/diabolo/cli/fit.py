@@ -104,7 +104,14 @@ def fit(
     task: Task = "detector" if detector else "imputer" if imputer else None
     table = rows.table_shape if parameters.get("kind", "auto") != "series" else None
     estimator = make_estimator(
-        model, parameters, quiet=quiet, task=task, contamination=contamination, training=training, table=table
+        model,
+        parameters,
+        quiet=quiet,
+        task=task,
+        contamination=contamination,
+        training=training,
+        table=table,
+        mixed=rows.mixed,
     )
     _check_labels(getattr(estimator, "autoencoder", estimator) if task != "imputer" else None, labels)
     if labels in rows.columns:
@@ -158,11 +165,12 @@ def make_estimator(
     contamination: str | None = None,
     training: str | None = None,
     table: tuple[int, int] | None = None,
+    mixed: bool = False,
 ) -> Any:
     """Make an unfitted model, detector or imputer, its parameters checked before any data are read into it.
 
     Without a name the model is an autoencoder, and for an imputer a masked one, beside which a ``table`` of so many rows and
-    columns gets an IWAE. A detector chooses its own where nothing is said of the model.
+    columns of numbers gets an IWAE. A detector chooses its own where nothing is said of the model.
     """
     import diabolo
     from diabolo.checks import check_parameters, parameter_fields
@@ -179,7 +187,9 @@ def make_estimator(
         return autoencoder
     if task == "imputer":
         kind = "image" if table is None else "vector"
-        models = [autoencoder] if model is not None else usual_models(kind, *(table or (0, 0)), **parameters)
+        models = (
+            [autoencoder] if model is not None else usual_models(kind, *(table or (0, 0)), mixed=mixed, **parameters)
+        )
         made = diabolo.Imputer(tuple(models), random_state=autoencoder.random_state)
         check_parameters(made)
         return made

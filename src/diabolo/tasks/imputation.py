@@ -88,7 +88,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
     autoencoder: Annotated[
         BaseAutoencoder | tuple[BaseAutoencoder, ...] | None,
         "the model, or models, that fill; None is MaskedAutoencoder(likelihood='learned_gaussian') for images and series, and "
-        "for tables an IWAE beside it",
+        "for tables of numbers an IWAE beside it",
     ] = field(default=None, kw_only=False)
     combine: Annotated[
         Literal["average", "best"],
@@ -140,7 +140,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         refuse_sparse(X)
         raw = offered[0]._read(X, reset=True)
         if self.autoencoder is None:
-            offered = usual_models(raw.kind, *raw.values.shape[:2])
+            offered = usual_models(raw.kind, *raw.values.shape[:2], mixed=raw.table is not None)
         seed = draw_seed(self.random_state)
         rng = np.random.default_rng(seed)
         if raw.conditions is not None:
