@@ -407,7 +407,8 @@ def render(store):
         "[benchmarks/results/imputation.json](../benchmarks/results/imputation.json); the script says what is measured, and how.",
         "Mean squared errors of hidden cells on standardised columns unless said otherwise, CPU seconds on one thread, one",
         "seed that served for no choice. `diabolo` is `Imputer()`: of numbers the average of a masked autoencoder and an IWAE,",
-        "which have rows of their own, of tables with labels the former alone. The last column is the share of hidden cells within the middle 90 % of 100 draws. Where what is",
+        "which have rows of their own, of tables with labels the former alone. The last column is the share of hidden cells",
+        "within the middle 90 % of 100 draws. Where what is",
         "missing depends on the missing value itself, no method that learns from observed cells knows how far off it is.",
         "",
     ]

@@ -95,3 +95,23 @@ def test_mnist_tutorial(run, tmp_path):
     picture = (tmp_path / "picture.png").read_bytes()
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     assert (int.from_bytes(picture[16:20]), int.from_bytes(picture[20:24])) == (12 * 28, 2 * 28)
+
+
+def test_network_intrusion(run):
+    result = run("network_intrusion", "--rows", "1500")
+    assert result["roc_auc"] > 0.97
+    assert result["false_alarms"] < 0.04
+    assert result["found"] > 0.8
+
+
+def test_card_fraud(run):
+    result = run("card_fraud", "--rows", "2000")
+    assert result["right"] > 0.2  # one payment in fifty is fraud
+    assert result["flagged"] < 0.05
+
+
+def test_machine_health(run):
+    result = run("machine_health", "--days", "60")
+    assert result["false_alarms"] < 0.04
+    assert 10 <= result["day"] <= 16
+    assert result["last_day"] > 0.5
