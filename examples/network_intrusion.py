@@ -1,7 +1,7 @@
-"""Network intrusion: learn from ordinary connections, then find attacks of kinds that nobody has seen, and say what gives them away.
+"""Network intrusion: learn from ordinary connections, find attacks of kinds that nobody has seen, and say what gives them away.
 
-Connections are made up here: protocol, service and flag are labels, durations and bytes have heavy tails. An attack has no column of
-its own that is out of range; what it has does not go together.
+Connections are made up here: protocol, service and flag are labels, durations and bytes have heavy tails. An attack has no column
+of its own that is out of range; what it has does not go together.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
             member._read(X, reset=True)
             members.append(member._fit(raw.take(learn)))
             if self.scored_by_ == "neighbours":
-                near.append(Neighbours.learn(member, raw.take(reference), k, rng))
+                near.append(Neighbours.learn(member, raw.take(reference), np.isin(reference, learn), k, rng))
         self.autoencoder_, self.others_, self._near = members[0], members[1:], near
 
     @property

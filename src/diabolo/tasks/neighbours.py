@@ -58,22 +58,31 @@ class Neighbours:
         self._index = NearestNeighbors(n_neighbors=min(k + 1, len(rows))).fit(rows)
 
     @classmethod
-    def learn(cls, model: BaseAutoencoder, raw: Raw, k: int, rng: np.random.Generator) -> Self:
-        """Take rows as reference, at most 20,000 of them, drawn at random."""
+    def learn(
+        cls, model: BaseAutoencoder, raw: Raw, learned: NDArray[np.bool_], k: int, rng: np.random.Generator
+    ) -> Self:
+        """Take rows as reference, at most 20,000 of them, drawn at random.
+
+        Spreads are those of the rows that the model has ``learned`` ``(n,)``: the others must have no more part in how they
+        are judged than new rows have.
+        """
         size = model.schema_.size
         most = max(k + 1, min(MOST_ROWS, MOST_NUMBERS // (2 * size)))
         if len(raw.values) > most:
-            raw = raw.take(np.sort(rng.choice(len(raw.values), most, replace=False)))
+            drawn = np.sort(rng.choice(len(raw.values), most, replace=False))
+            raw, learned = raw.take(drawn), learned[drawn]
         rows = model._apply(raw, row_and_error).astype(np.float32)
         number = np.ones(size, dtype=bool)
         table = model.codec_.table
         if table is not None:  # labels are 0 and 1, and have no spread of their own
             number[:] = np.isin(table.owner, [j for j, c in enumerate(table.columns) if c.kind != "category"])
-        spread = rows[:, :size].std(axis=0, dtype=np.float64)
-        spread = np.where((spread > 0) & number, spread, 1.0)
-        off = np.sqrt(np.square(rows[:, size:], dtype=np.float64).mean(axis=0))
-        off = np.maximum(off, np.where(number, FLOOR * spread, LABEL_FLOOR))
-        center = np.concatenate([rows[:, :size].mean(axis=0, dtype=np.float64), np.zeros(size)])
+        known = rows[learned] if learned.any() else rows
+        spread = known[:, :size].std(axis=0, dtype=np.float64)
+        varies = (spread > 0) & number
+        spread = np.where(varies, spread, 1.0)
+        off = np.sqrt(np.square(known[:, size:], dtype=np.float64).mean(axis=0))
+        off = np.maximum(off, np.where(varies, FLOOR * spread, np.where(number, 1.0, LABEL_FLOOR)))
+        center = np.concatenate([known[:, :size].mean(axis=0, dtype=np.float64), np.zeros(size)])
         width = np.concatenate([spread, off / WEIGHT])
         return cls(((rows - center) / width).astype(np.float32), center, width, k)
 
