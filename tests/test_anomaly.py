@@ -302,3 +302,45 @@ def test_pyod_conventions():
     assert inside.detector_.autoencoder_.choices_["latent_dim"] == 2
     with pytest.raises(ValueError, match=r"expected a share in \(0, 0.5\]"):
         PyODDetector(contamination=0.9).fit(rows)
+
+
+def test_two_rows_in_five_may_be_anomalies():
+    rows, odd = normal(600, 8), np.random.default_rng(9).uniform(-6, 6, (400, 5))
+    both, truth = np.vstack([rows, odd]), np.r_[np.zeros(600), np.ones(400)]
+    detector = AnomalyDetector(training="contaminated", random_state=0).fit(both)
+    assert roc_auc_score(truth, -detector.score_samples(both)) > 0.95
+    assert (detector.predict(both) == -1).mean() <= 0.15  # "auto" flags no more than a tenth of such rows
+
+
+@pytest.mark.parametrize("training", ["clean", "contaminated"])
+def test_ten_rows_will_do(training):
+    detector = AnomalyDetector(training=training, random_state=0).fit(X[:10])
+    assert np.isfinite(detector.score_samples(NEW)).all()
+    assert detector.p_values(NEW).min() == pytest.approx(1 / 3)  # two rows were held out
+    assert not detector.discoveries(NEW, rate=0.1).any()
+
+
+def test_constant_columns_and_labels_never_seen():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=200), "kind": rng.choice(["a", "b"], 200), "same": 1.0})
+    detector = AnomalyDetector(random_state=0).fit(frame)
+    usual = detector.score_samples(frame)
+    moved = detector.score_samples(frame[:1].assign(same=2.0))
+    assert moved[0] < usual.min()
+    assert detector.reasons(frame[:1].assign(same=2.0), n=1)[0][0].feature == "same"
+    with pytest.warns(UserWarning, match="'c', not seen in fit"):
+        assert np.isfinite(detector.score_samples(frame[:1].assign(kind="c"))).all()
+
+
+def test_a_heat_map_says_where_an_image_is_odd():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(300, 1, 1)) * np.outer(np.linspace(-1, 1, 8), np.ones(8)) + 0.1 * rng.normal(
+        size=(300, 8, 8)
+    )
+    detector = AnomalyDetector(Autoencoder(2, max_epochs=30), random_state=0).fit(images)
+    odd = images[:20].copy()
+    odd[:, 2:4, 5:7] += 2
+    heat = detector.explain(odd)
+    assert heat.shape == odd.shape
+    assert (heat[:, 2:4, 5:7].mean((1, 2)) > 5 * np.abs(heat).mean((1, 2))).mean() > 0.9
+    assert detector.reasons(odd, n=1)[0][0].feature.startswith("pixel")

@@ -20,7 +20,7 @@ __all__ = ["Neighbours"]
 MOST_ROWS, MOST_NUMBERS = 20_000, 2**26  # rows that neighbours are looked for among, and numbers in them
 WEIGHT = 0.7  # of errors beside cells
 FLOOR = 1e-3  # smallest scale of errors, in units of a feature's spread: below, they are rounding
-LABEL_FLOOR = 0.1  # of the chances of labels
+STILL_FLOOR = 0.1  # of the chances of labels, and of what did not vary at all
 SAME = 1e-6  # distance, beside the length of a row, within which two rows are one
 ASKED = 4096  # rows whose neighbours are looked for at a time
 Array = NDArray[Any]
@@ -81,7 +81,7 @@ class Neighbours:
         varies = (spread > 0) & number
         spread = np.where(varies, spread, 1.0)
         off = np.sqrt(np.square(known[:, size:], dtype=np.float64).mean(axis=0))
-        off = np.maximum(off, np.where(varies, FLOOR * spread, np.where(number, 1.0, LABEL_FLOOR)))
+        off = np.maximum(off, np.where(varies, FLOOR * spread, STILL_FLOOR))
         center = np.concatenate([known[:, :size].mean(axis=0, dtype=np.float64), np.zeros(size)])
         width = np.concatenate([spread, off / WEIGHT])
         return cls(((rows - center) / width).astype(np.float32), center, width, k)
