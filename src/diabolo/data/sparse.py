@@ -82,7 +82,9 @@ class SparseRows:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        return np.asarray(self.matrix[rows].toarray()).reshape(-1, self.shape[1])[() if not np.isscalar(rows) else 0]
+        if np.isscalar(rows):
+            return np.asarray(self.matrix[[rows]].toarray()[0])
+        return np.asarray(self.matrix[rows].toarray())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.matrix.toarray(), dtype=dtype)

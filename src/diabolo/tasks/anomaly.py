@@ -147,12 +147,11 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
             model = _usual(len(learn))
         reference, k = np.arange(n), CLOSEST
         if self.training == "contaminated" and len(learn) > 2:
-            k = max(CLOSEST, min(MOST, round(SHARE * n)))
-            self._fit_members(model, X, raw, learn, reference, k, seed, rng, 1)
+            self._fit_members(model, X, raw, learn, reference, _many(n), seed, rng, 1)
             scores = self._judge(raw)
             reference = np.flatnonzero(scores >= np.quantile(scores, TRIMMED))
             learn = np.intersect1d(learn, reference)
-            k = max(CLOSEST, min(MOST, round(SHARE * len(reference))))
+            k = _many(len(reference))
         self._fit_members(model, X, raw, learn, reference, k, seed, rng, self.n_models)
         fitted = self.autoencoder_
         module, width = fitted.module_, fitted.schema_.size
@@ -233,10 +232,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
             ``a`` has a p-value of ``a`` or less, whatever the model (split conformal inference); the smallest is one in
             ``1 + held-out rows``.
         """
-        return self._p_values(self.score_samples(X))
-
-    def _p_values(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        lower = np.searchsorted(self.calibration_scores_, scores, side="right")
+        lower = np.searchsorted(self.calibration_scores_, self.score_samples(X), side="right")
         return np.asarray((1 + lower) / (1 + len(self.calibration_scores_)))
 
     def discoveries(self, X: Any, rate: float = 0.1) -> NDArray[np.bool_]:
@@ -385,6 +381,11 @@ def _usual(n: int) -> DenoisingAutoencoder:
     model = DenoisingAutoencoder(64, level=0.3)
     batch = model._settings(n, torch.device("cpu"), 1).batch_size
     return model.set_params(max_epochs=math.ceil(STEPS / math.ceil(n / batch)))
+
+
+def _many(n: int) -> int:
+    """Return how many of ``n`` rows of reference are neighbours where some of them are anomalies."""
+    return max(CLOSEST, min(MOST, round(SHARE * n)))
 
 
 def _far(scores: NDArray[np.float64]) -> float:

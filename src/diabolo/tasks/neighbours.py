@@ -37,9 +37,9 @@ class Neighbours:
     r"""Mean distance of rows to their nearest neighbours among rows of reference.
 
     A row stands for itself and for the error of its reconstruction :math:`e = x - \hat x`, each feature in units of its spread
-    over the rows of reference, each error in units of its root mean square, times 0.7. A denoising autoencoder's error is in
-    proportion to the slope of the log-density (Alain and Bengio, 2014, arXiv:1211.4246): neighbours are alike in where they lie
-    and in how the density changes there.
+    over the rows that the model has learned, each error in units of its root mean square there, times 0.7. A denoising
+    autoencoder's error is in proportion to the slope of the log-density (Alain and Bengio, 2014, arXiv:1211.4246): neighbours are
+    alike in where they lie and in how the density changes there.
 
     Parameters
     ----------
@@ -122,9 +122,9 @@ class Neighbours:
             them.
         """
         size = len(self.center) // 2
-        scaled = (model._apply(raw, row_and_error) - self.center) / self.width
+        scaled = self._scaled(model, raw)
         found = np.repeat(scaled[:, None, :size], asked.shape[1], axis=1)
-        for i, row in enumerate(scaled.astype(np.float32)):
+        for i, row in enumerate(scaled):
             squares = np.square(self.rows[:, :size] - row[:size])
             total = squares.sum(axis=1)
             itself = int(total.argmin())
@@ -139,13 +139,16 @@ class Neighbours:
     def _nearest(self, model: BaseAutoencoder, raw: Raw) -> Iterator[tuple[Array, Array, Array]]:
         """Yield scaled rows, the distances of their neighbours and which those are, some rows at a time."""
         for start in range(0, len(raw.values), ASKED):
-            part = model._apply(raw.take(slice(start, start + ASKED)), row_and_error)
-            rows = ((part - self.center) / self.width).astype(np.float32)
+            rows = self._scaled(model, raw.take(slice(start, start + ASKED)))
             far, which = self._index.kneighbors(rows)
             if far.shape[1] > 1:
                 itself = far[:, :1] <= SAME * (1 + np.linalg.norm(rows, axis=1, keepdims=True))
                 far, which = (np.where(itself, t[:, 1:], t[:, :-1]) for t in (far, which))
             yield rows, far, which
+
+    def _scaled(self, model: BaseAutoencoder, raw: Raw) -> Array:
+        """Return rows and errors as those of reference are scaled, in float32."""
+        return ((model._apply(raw, row_and_error) - self.center) / self.width).astype(np.float32)
 
     def state(self) -> dict[str, Array]:
         """Return the numbers that make it again."""
