@@ -51,8 +51,8 @@ def main():
     vae = VAE(max_epochs=10, scale="quantile")
     ours = {
         "default": AnomalyDetector(),
-        "VAE, quantiles, neighbours": AnomalyDetector(vae, score="neighbours"),
-        "VAE, quantiles, bound": AnomalyDetector(vae, score="likelihood"),
+        "VAE, quantiles, neighbours": AnomalyDetector(vae, method="neighbours"),
+        "VAE, quantiles, bound": AnomalyDetector(vae, method="likelihood"),
     }
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for seed in options.seeds:

@@ -218,7 +218,7 @@ def test_an_average_of_models_is_one():
 @pytest.mark.parametrize("score", ["neighbours", "likelihood"])
 @pytest.mark.parametrize("n_models", [1, 2])
 def test_detectors_are_saved_whole(score, n_models, tmp_path):
-    fitted = AnomalyDetector(MODEL, score=score, n_models=n_models, random_state=0).fit(X)
+    fitted = AnomalyDetector(MODEL, method=score, n_models=n_models, random_state=0).fit(X)
     fitted.save(tmp_path / "d")
     back = load(tmp_path / "d")
     for ask in ("score_samples", "predict", "explain", "p_values", "discoveries"):
@@ -258,7 +258,7 @@ def test_equal_rows_are_no_anomalies():
 
 @pytest.mark.parametrize("score", ["neighbours", "likelihood"])
 def test_false_alarms_come_at_the_stated_rate(score):
-    detector = AnomalyDetector(MODEL, score=score, calibration_fraction=0.5, random_state=0).fit(normal(2000, 5))
+    detector = AnomalyDetector(MODEL, method=score, calibration_fraction=0.5, random_state=0).fit(normal(2000, 5))
     new = normal(4000, 6)
     for rate in (0.01, 0.05, 0.2):
         detector.set_params(contamination=rate)

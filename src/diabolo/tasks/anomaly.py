@@ -46,7 +46,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
 
     The score of a table's row is minus the logarithm of its mean distance to its nearest neighbours among the rows of fit, which
     are compared by their cells and by the errors of their reconstruction: a row is odd where hardly another lies, or where
-    others that lie there are rebuilt otherwise. With ``score="likelihood"`` it is the model's ``score_samples``, in nats.
+    others that lie there are rebuilt otherwise. With ``method="likelihood"`` it is the model's ``score_samples``, in nats.
 
     {parameters}
 
@@ -55,7 +55,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
     autoencoder_ : BaseAutoencoder
         The fitted model, the first of ``n_models``; ``others_`` has the rest.
     scored_by_ : str
-        What ``score="auto"`` became.
+        What ``method="auto"`` became.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores of the held-out rows, ascending.
     offset_ : float
@@ -97,7 +97,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         "three tenths with the lowest scores of a first fit are left out of a second one, and a tenth of the rest (not five) "
         "are a row's neighbours",
     ] = "clean"
-    score: Annotated[
+    method: Annotated[
         Literal["auto", "neighbours", "likelihood"],
         "what rows are judged by: the distance to their neighbours, or the model's score_samples; 'auto' is 'neighbours' for "
         "tables where no model is given, and the score of the model else",
@@ -140,8 +140,8 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         order = rng.permutation(n)
         held = min(n - 1, max(1, round(n * self.calibration_fraction)))
         learn, judge = np.sort(order[held:]), np.sort(order[:held]) if held else order  # a single row is all there is
-        self.scored_by_ = self.score
-        if self.score == "auto":
+        self.scored_by_ = self.method
+        if self.method == "auto":
             self.scored_by_ = "neighbours" if self.autoencoder is None and raw.kind == "vector" else "likelihood"
         if self.autoencoder is None and self.scored_by_ == "neighbours" and raw.kind == "vector":
             model = _usual(len(learn))
