@@ -46,6 +46,7 @@ from diabolo import (
     RegularizedAutoencoder,
     ResidualVQVAE,
     RobustAutoencoder,
+    SeriesAnomalyDetector,
     SparseAutoencoder,
     TiedAutoencoder,
     TopKAutoencoder,
@@ -81,6 +82,7 @@ class Row:
         return self.variants[0]
 
 
+IN_ORDER = "the score of a row depends on the rows beside it in time"
 HELD_OUT = (
     "asks that exactly contamination x n of the rows of fit be flagged, that is, a threshold taken from the scores of the "
     "training rows; ours is taken from rows that the model did not see, because training scores flatter a flexible model"
@@ -245,6 +247,20 @@ ROWS = [
         {"check_outliers_train": HELD_OUT, "check_outliers_fit_predict": HELD_OUT},
     ),
     Row(
+        "SeriesAnomalyDetector",
+        (
+            SeriesAnomalyDetector(Autoencoder(1, **QUICK), window=4, random_state=0),
+            SeriesAnomalyDetector(Autoencoder(1, **QUICK), window=4, causal=True, random_state=0),
+        ),
+        {
+            "check_outliers_train": HELD_OUT,
+            "check_outliers_fit_predict": HELD_OUT,
+            "check_fit1d": "an array of one dimension is a series of one channel",
+            "check_methods_sample_order_invariance": IN_ORDER,
+            "check_methods_subset_invariance": IN_ORDER,
+        },
+    ),
+    Row(
         "Imputer",
         (
             Imputer(MaskedAutoencoder(2, **QUICK), n_models=2, random_state=0),
@@ -254,7 +270,7 @@ ROWS = [
     ),
 ]
 
-MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "Imputer")]
+MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "SeriesAnomalyDetector", "Imputer")]
 """The rows of autoencoders, without the tasks."""
 
 VARIANTS = [(row.name, variant) for row in MODELS for variant in row.variants]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
     from diabolo.tasks.imputation import Imputer
+    from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
@@ -86,6 +87,7 @@ __all__ = [
     "RegularizedAutoencoder",
     "ResidualVQVAE",
     "RobustAutoencoder",
+    "SeriesAnomalyDetector",
     "SparseAutoencoder",
     "Stream",
     "TiedAutoencoder",
@@ -135,6 +137,7 @@ _HOME = {
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",
     "RobustAutoencoder": "diabolo.zoo.regularised",
+    "SeriesAnomalyDetector": "diabolo.tasks.series",
     "SparseAutoencoder": "diabolo.zoo.sparse",
     "Stream": "diabolo.data.stream",
     "TiedAutoencoder": "diabolo.zoo.tied",

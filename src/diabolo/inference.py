@@ -401,6 +401,22 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
         return out.numpy()
 
+    def _one_by_one(self) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """Return a function that rebuilds few rows ``(n, *shape)`` with little ado: of numbers, NaN for a missing cell."""
+        module, device = self._ready(torch.float32)
+        scaling = self.codec_.scaling
+
+        def rebuild(values: NDArray[Any]) -> NDArray[Any]:
+            x = torch.from_numpy(scaling.forward(values, np.float32)).to(device)
+            seen = ~torch.isnan(x)
+            mask = None if bool(seen.all()) else seen.to(x.dtype)
+            batch = Batch(x if mask is None else torch.where(seen, x, 0.0), mask)
+            with torch.inference_mode():
+                mean = module.likelihood.mean(module.trace(batch, sample=False).raw)
+            return scaling.inverse(mean.cpu().numpy())
+
+        return rebuild
+
     def _decode(
         self, Z: NDArray[Any], condition: NDArray[np.float64] | None = None, *, noise: bool = False
     ) -> NDArray[Any]:

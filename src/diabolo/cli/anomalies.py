@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from diabolo.cli.catalog import UsageError
-from diabolo.cli.fit import Contamination, Quiet, Training, fit_model, make_estimator
+from diabolo.cli.fit import Contamination, Order, Quiet, Series, Steps, Time, Training, fit_model, make_estimator
 from diabolo.cli.folders import Keep, Memory, is_folder, score_folder
 from diabolo.cli.models import Exclude, Key, Output, autoencoder_of, feature_names, load_model, refuse_flags
 
@@ -40,6 +40,9 @@ def anomalies(
     ] = None,
     contamination: Contamination = None,
     training: Training = None,
+    time: Time = None,
+    series: Series = None,
+    steps: Steps = False,
     exclude: Exclude = "",
     key: Key = None,
     quiet: Quiet = False,
@@ -54,6 +57,9 @@ def anomalies(
     file alone, a detector is fitted first, by default one that expects anomalies among the rows (--training contaminated); to
     keep one for new data, use diabolo fit --detector. The flags that shape a model only work with a data file alone.
 
+    With --time, --series or --steps rows are steps of time: all are written in their order, 1 where they lie in an event,
+    with the channels that are oddest, and the events are listed on standard error.
+
     Parquet files that do not fit into memory are judged by a fitted detector into a folder, -o judged/, in their own order: score
     and anomaly of each row.
     """
@@ -65,11 +71,12 @@ def anomalies(
         check_output(output, npy=False)
     elif data is None:
         raise UsageError(f"--output {into}: a folder is for a fitted detector and the files to judge")
-    code = 0
+    code, order = 0, Order(time, series, steps)
     if data is not None:
         refuse_flags(source, model, parameters)
-        if training is not None:
-            raise UsageError("--training is for a data file alone, to which a detector is fitted")
+        if training is not None or order:
+            flag = "--training" if training is not None else "--time, --series and --steps"
+            raise UsageError(f"{flag}: for a data file alone, to which a detector is fitted")
         fitted = load_model(source)
         _set_contamination(fitted, contamination, source)
         if into is not None:
@@ -88,9 +95,13 @@ def anomalies(
             task="detector",
             contamination=contamination,
             training=training or "contaminated",
+            order=order,
         )
         code = fit_model(fitted, X)
-    _write(fitted, X, output)
+    if hasattr(fitted, "events"):
+        _write_steps(fitted, X, output)
+    else:
+        _write(fitted, X, output)
     return code
 
 
@@ -131,6 +142,36 @@ def _write(fitted: Any, X: Any, output: Path | None) -> None:
             fitted, X, order[: min(len(order), max(LEAST, min(REASONED, int(flagged.sum()))))], len(order)
         )
     write_columns(output, columns)
+
+
+def _write_steps(fitted: Any, X: Any, output: Path | None) -> None:
+    """Write the rows of series in their order, and say which stretches are flagged."""
+    import numpy as np
+
+    from diabolo.cli.data import say, to_array, to_columns
+    from diabolo.cli.output import write_columns
+
+    scores = fitted.score_samples(X)
+    events = sorted(fitted.events(X), key=lambda event: event.score)
+    columns = to_columns(X) if hasattr(X, "columns") else {}
+    which = columns.get(fitted.series)
+    flagged = np.zeros(len(scores), dtype=np.int64)
+    for event in events:
+        own = np.arange(len(scores)) if which is None else np.flatnonzero(which == event.series)
+        flagged[own[event.first : event.last + 1]] = 1
+    say(
+        f"found {len(events)} event(s) in {len(scores)} rows, judged by windows of {fitted.window_} steps (score below "
+        f"{fitted.offset_:.4g}); {flagged.sum()} rows lie in them"
+    )
+    for event in events[:LEAST]:
+        say(f"  {event}")
+    if len(events) > LEAST:
+        say(f"  and {len(events) - LEAST} more")
+    told = {name: columns[name] for name in (fitted.series, fitted.time) if name is not None}
+    blame = to_array(fitted.explain(X))
+    names = np.array(fitted.channel_names_)[np.argsort(-blame, axis=1, kind="stable")[:, :BLAMED]]
+    written = {"row": np.arange(len(scores)), **told, "score": scores, "anomaly": flagged}
+    write_columns(output, written | {f"channel_{j + 1}": names[:, j] for j in range(names.shape[1])})
 
 
 def _reasons(fitted: Any, X: Any, rows: NDArray[Any], n: int) -> dict[str, NDArray[Any]]:

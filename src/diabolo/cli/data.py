@@ -116,6 +116,8 @@ class Data:
     def for_model(self, model: Any) -> Any:
         """Return the rows in the columns and the order that a fitted model knows."""
         names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+        order = [name for name in (getattr(model, "time", None), getattr(model, "series", None)) if name is not None]
+        names += [name for name in order if name not in names]
         if self.array is not None:
             plain = not names or self.array.ndim != 2 or self.array.shape[1] != len(names)
             return self.array if plain else _frame(dict(zip(names, self.array.T, strict=True)))
@@ -134,7 +136,7 @@ class Data:
         extra = [name for name in self.columns if name not in names]
         if extra:
             say(f"note: left out columns that the model was not fitted on: {_listed(extra)}")
-        if autoencoder_of(model).codec_.given is None or frame_library() is None:
+        if (autoencoder_of(model).codec_.given is None and not order) or frame_library() is None:
             self._refuse_text(names)
         return self._table(names)
 

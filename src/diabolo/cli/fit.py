@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,8 @@ from diabolo.cli.catalog import UsageError, find_card
 from diabolo.cli.models import DataFile, Exclude, Key, autoencoder_of
 from diabolo.launch import launched
 
-__all__ = ["INTERRUPTED", "Contamination", "Model", "Quiet", "default_model", "fit", "fit_model", "make_estimator"]
+__all__ = ["INTERRUPTED", "Contamination", "Model", "Order", "Quiet", "Series", "Steps", "Time", "Training"]
+__all__ += ["default_model", "fit", "fit_model", "make_estimator"]
 
 INTERRUPTED = 130
 
@@ -42,7 +44,38 @@ Contamination = Annotated[
         show_default=False,
     ),
 ]
+Time = Annotated[
+    str | None,
+    Parameter(
+        help="Column that says when each row was: rows are steps of one or more series, in which a detector looks for anomalies.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
+]
+Series = Annotated[
+    str | None,
+    Parameter(
+        help="Column that says which series each row belongs to; its rows are steps of time, in order.",
+        metavar="COLUMN",
+        show_default=False,
+    ),
+]
+Steps = Annotated[
+    bool, Parameter(help="Rows are steps of time of one series, in order.", negative="", show_default=False)
+]
 Quiet = Annotated[bool, Parameter(help="Show no progress.", negative="", show_default=False)]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the flags say of the rows of a series."""
+
+    time: str | None = None
+    series: str | None = None
+    steps: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.time or self.series or self.steps)
 
 
 def fit(
@@ -71,6 +104,9 @@ def fit(
     ] = False,
     contamination: Contamination = None,
     training: Training = None,
+    time: Time = None,
+    series: Series = None,
+    steps: Steps = False,
     imputer: Annotated[
         bool,
         Parameter(
@@ -99,6 +135,9 @@ def fit(
         raise UsageError("--contamination sets the threshold of a detector; add --detector")
     if training is not None and not detector:
         raise UsageError("--training says what the rows of a detector are; add --detector")
+    order = Order(time, series, steps)
+    if order and not detector:
+        raise UsageError("--time, --series and --steps are for a detector of anomalies in series; add --detector")
     _check_folder(output, force)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     task: Task = "detector" if detector else "imputer" if imputer else None
@@ -112,6 +151,7 @@ def fit(
         training=training,
         table=table,
         mixed=rows.mixed,
+        order=order,
     )
     _check_labels(getattr(estimator, "autoencoder", estimator) if task != "imputer" else None, labels)
     if labels in rows.columns:
@@ -166,6 +206,7 @@ def make_estimator(
     training: str | None = None,
     table: tuple[int, int] | None = None,
     mixed: bool = False,
+    order: Order | None = None,
 ) -> Any:
     """Make an unfitted model, detector or imputer, its parameters checked before any data are read into it.
 
@@ -195,14 +236,18 @@ def make_estimator(
         return made
     hint = next(f.hint for f in parameter_fields(diabolo.AnomalyDetector) if f.name == "contamination")
     free = model is None and parameters.keys() <= OF_ANY
-    made = diabolo.AnomalyDetector(
-        None if free else autoencoder,
-        contamination="auto" if contamination is None else parse(contamination, hint),
-        training="contaminated" if training == "contaminated" else "clean",
-        random_state=autoencoder.random_state,
-    )
-    check_parameters(made)
-    return made
+    shared = {
+        "autoencoder": None if free else autoencoder,
+        "contamination": "auto" if contamination is None else parse(contamination, hint),
+        "training": "contaminated" if training == "contaminated" else "clean",
+        "random_state": autoencoder.random_state,
+    }
+    if order:
+        detector: Any = diabolo.SeriesAnomalyDetector(time=order.time, series=order.series, **shared)
+    else:
+        detector = diabolo.AnomalyDetector(**shared)
+    check_parameters(detector)
+    return detector
 
 
 def fit_model(estimator: Any, X: Any, y: Any = None) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
+from sklearn.utils.validation import check_is_fitted
 
 import diabolo
 from diabolo.files import make_folder, write_atomic
@@ -18,6 +19,8 @@ from diabolo.report import sections
 from diabolo.report.advice import advise
 from diabolo.report.colours import read_labels
 from diabolo.report.facts import gather
+from diabolo.report.timeline import events_page
+from diabolo.tasks.series import SeriesAnomalyDetector
 
 __all__ = ["build_report", "write_report"]
 
@@ -30,8 +33,8 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
 
     Parameters
     ----------
-    model : BaseAutoencoder or AnomalyDetector
-        Fitted; it is not changed.
+    model : BaseAutoencoder, AnomalyDetector or SeriesAnomalyDetector
+        Fitted; it is not changed. The page of the last is of events over time.
     X : array, frame or tensor
         Rows as in ``fit``: the training rows, or better rows that the model has not seen.
     labels : array-like of shape (n,), optional
@@ -55,6 +58,8 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
     ValueError
         When ``X`` is not of the kind seen in ``fit``, or ``labels`` does not have one entry for each row.
     """
+    if isinstance(model, SeriesAnomalyDetector):
+        return _events_report(model, X, labels, condition, title)
     facts = gather(model, X, condition)
     known = read_labels(labels, facts.n)
     summary = sections.summary(facts)
@@ -75,6 +80,19 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
         units=sections.units(facts),
         anomalies=sections.anomalies(facts, known),
         samples=sections.samples(facts),
+    )
+
+
+def _events_report(model: SeriesAnomalyDetector, X: Any, labels: Any, condition: Any, title: str | None) -> str:
+    if labels is not None or condition is not None:
+        raise TypeError("the page about series has no labels and no condition; leave them out")
+    check_is_fitted(model)
+    page = events_page(model, X)
+    return _template("events.html").render(
+        title=title if title is not None else f"Anomalies in series: {page['events']} events in {page['rows']} rows",
+        version=diabolo.__version__,
+        style=Markup(_part("style.css")),
+        page=page,
     )
 
 
@@ -114,7 +132,7 @@ def _part(name: str) -> str:
 
 
 @functools.cache
-def _template() -> Template:
-    """Return the page, with every value escaped that goes into it."""
+def _template(name: str = "template.html") -> Template:
+    """Return a page, with every value escaped that goes into it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, lstrip_blocks=True)
-    return environment.from_string(_part("template.html"))
+    return environment.from_string(_part(name))

@@ -1,16 +1,15 @@
-"""Anomaly detection: the one place that knows a threshold."""
+"""Anomaly detection in tables, images and whole series: a score for each row, and what makes it odd."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -24,6 +23,7 @@ from diabolo.notices import warn
 from diabolo.seeding import draw_seed
 from diabolo.tasks.neighbours import Neighbours
 from diabolo.tasks.reasons import Reason, find_reasons
+from diabolo.tasks.threshold import AUTO, Calibrated, far_below
 from diabolo.zoo.vanilla import Autoencoder, DenoisingAutoencoder
 
 __all__ = ["AnomalyDetector"]
@@ -32,19 +32,18 @@ STEPS = 1000  # of the optimiser, for the model of a table that nobody named
 TRIMMED = 0.3  # share of the rows that training="contaminated" leaves out
 CLOSEST = 5  # neighbours where all rows of reference are normal
 SHARE, MOST = 0.1, 500  # share of the rows of reference that are neighbours where some are not, and how many at most
-AUTO = {"clean": 0.05, "contaminated": 0.1}  # share of the rows that contamination="auto" flags at most
 NEAREST = 1e-9  # a distance below it is none
 
 
 @register
 @spec
-class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class AnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     """Finds rows that are unlike the others, says how sure that is, and why.
 
     An autoencoder learns from one part of the rows; the threshold is set by rows that it never saw, since the scores of its own
     training rows flatter it. scikit-learn's sign holds: a higher score is more normal, and ``predict`` returns -1 for an anomaly.
 
-    The score of a table's row is minus the logarithm of its mean distance to its nearest neighbours among the rows of fit, which
+    The score of a row is minus the logarithm of its mean distance to its nearest neighbours among the rows of fit, which
     are compared by their cells and by the errors of their reconstruction: a row is odd where hardly another lies, or where
     others that lie there are rebuilt otherwise. With ``method="likelihood"`` it is the model's ``score_samples``, in nats.
 
@@ -99,8 +98,8 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
     ] = "clean"
     method: Annotated[
         Literal["auto", "neighbours", "likelihood"],
-        "what rows are judged by: the distance to their neighbours, or the model's score_samples; 'auto' is 'neighbours' for "
-        "tables where no model is given, and the score of the model else",
+        "what rows are judged by: the distance to their neighbours, or the model's score_samples; 'auto' is 'neighbours' where "
+        "no model is given, and the score of the model else",
     ] = "auto"
     n_models: Annotated[int, Ge(1), "models, each of its own seed, whose scores are averaged"] = 1
     calibration_fraction: Annotated[
@@ -142,7 +141,7 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         learn, judge = np.sort(order[held:]), np.sort(order[:held]) if held else order  # a single row is all there is
         self.scored_by_ = self.method
         if self.method == "auto":
-            self.scored_by_ = "neighbours" if self.autoencoder is None and raw.kind == "vector" else "likelihood"
+            self.scored_by_ = "neighbours" if self.autoencoder is None else "likelihood"
         if self.autoencoder is None and self.scored_by_ == "neighbours" and raw.kind == "vector":
             model = _usual(len(learn))
         reference, k = np.arange(n), CLOSEST
@@ -189,18 +188,12 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
                 near.append(Neighbours.learn(member, raw.take(reference), np.isin(reference, learn), k, rng))
         self.autoencoder_, self.others_, self._near = members[0], members[1:], near
 
-    @property
-    def offset_(self) -> float:
-        """The threshold: rows that score lower are anomalies."""
-        check_is_fitted(self, "autoencoder_")
-        scores = self.calibration_scores_
-        if self.contamination != "auto":  # the lowest of n + 1 scores is a new row's with a chance of 1 / (n + 1)
-            return float(scores[max(0, math.floor(self.contamination * (len(scores) + 1)) - 1)])
-        most = float(np.quantile(scores, AUTO[self.training]))
+    def _auto(self, scores: NDArray[np.float64]) -> float:
         if self.scored_by_ == "neighbours":
-            return min(_far(scores), most)
+            return super()._auto(scores)
+        most = float(np.quantile(scores, AUTO[self.training]))
         # The lack of fit of a normal row is near a sum of squares; its cube root is near normal (Wilson and Hilferty, 1931).
-        return min(float(scores[-1] + _far(-np.cbrt(scores[-1] - scores)) ** 3), most)
+        return min(float(scores[-1] + far_below(-np.cbrt(scores[-1] - scores)) ** 3), most)
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """Scores of rows, higher is more normal: minus the log of distances, or the model's ``score_samples`` in nats."""
@@ -208,32 +201,6 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         if isinstance(X, Stream):
             return np.concatenate([self.score_samples(block) for block in X])
         return self._judge(self.autoencoder_._read(X, reset=False))
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Scores less the threshold: negative for an anomaly."""
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: Any) -> NDArray[np.int64]:
-        """Return -1 for an anomaly and 1 for a normal row."""
-        return np.where(self.decision_function(X) >= 0, 1, -1)
-
-    def p_values(self, X: Any) -> NDArray[np.float64]:
-        """Tell how often a normal row would be as odd.
-
-        Parameters
-        ----------
-        X : array, frame, sparse matrix or tensor
-            Rows as in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            ``(1 + held-out rows that score no higher) / (1 + held-out rows)``. Of new rows like those of fit at most a share
-            ``a`` has a p-value of ``a`` or less, whatever the model (split conformal inference); the smallest is one in
-            ``1 + held-out rows``.
-        """
-        lower = np.searchsorted(self.calibration_scores_, self.score_samples(X), side="right")
-        return np.asarray((1 + lower) / (1 + len(self.calibration_scores_)))
 
     def discoveries(self, X: Any, rate: float = 0.1) -> NDArray[np.bool_]:
         """Choose anomalies among rows such that few of those chosen are false alarms.
@@ -348,12 +315,6 @@ class AnomalyDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
         names: NDArray[Any] = self.autoencoder_.feature_names_in_
         return names
 
-    def save(self, path: str | Path) -> None:
-        """Write the detector to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
-
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         arrays = {"scores": self.calibration_scores_, "typical": self.typical_}
         for i, near in enumerate(self._near):
@@ -386,9 +347,3 @@ def _usual(n: int) -> DenoisingAutoencoder:
 def _many(n: int) -> int:
     """Return how many of ``n`` rows of reference are neighbours where some of them are anomalies."""
     return max(CLOSEST, min(MOST, round(SHARE * n)))
-
-
-def _far(scores: NDArray[np.float64]) -> float:
-    """Return what lies three robust standard deviations below the median."""
-    center = np.median(scores)
-    return float(center - 3 * 1.4826 * np.median(np.abs(scores - center)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -37,9 +38,10 @@ class Neighbours:
     r"""Mean distance of rows to their nearest neighbours among rows of reference.
 
     A row stands for itself and for the error of its reconstruction :math:`e = x - \hat x`, each feature in units of its spread
-    over the rows that the model has learned, each error in units of its root mean square there, times 0.7. A denoising
-    autoencoder's error is in proportion to the slope of the log-density (Alain and Bengio, 2014, arXiv:1211.4246): neighbours are
-    alike in where they lie and in how the density changes there.
+    over the rows that the model has learned, each error in units of its root mean square there, times 0.7; in images, and in
+    series of one channel, all are in units of the root mean square of the spreads. A denoising autoencoder's error is in
+    proportion to the slope of the log-density (Alain and Bengio, 2014, arXiv:1211.4246): neighbours are alike in where they lie
+    and in how the density changes there.
 
     Parameters
     ----------
@@ -81,6 +83,8 @@ class Neighbours:
         varies = (spread > 0) & number
         spread = np.where(varies, spread, 1.0)
         off = np.sqrt(np.square(known[:, size:], dtype=np.float64).mean(axis=0))
+        if model.schema_.shared_unit and model.schema_.kind != "vector":  # cells of one unit keep their proportions
+            spread[:] = off[:] = math.sqrt(np.square(spread).mean())
         off = np.maximum(off, np.where(varies, FLOOR * spread, STILL_FLOOR))
         center = np.concatenate([known[:, :size].mean(axis=0, dtype=np.float64), np.zeros(size)])
         width = np.concatenate([spread, off / WEIGHT])
