@@ -344,3 +344,24 @@ def test_a_heat_map_says_where_an_image_is_odd():
     assert heat.shape == odd.shape
     assert (heat[:, 2:4, 5:7].mean((1, 2)) > 5 * np.abs(heat).mean((1, 2))).mean() > 0.9
     assert detector.reasons(odd, n=1)[0][0].feature.startswith("pixel")
+
+
+@pytest.mark.parametrize("method", ["neighbours", "likelihood"])
+@pytest.mark.filterwarnings("ignore:column 'tool' has")
+def test_labels_that_were_never_seen_are_odd(method):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=300), "tool": rng.choice(["saw", "drill"], 300)})
+    detector = AnomalyDetector(MODEL, method=method, random_state=0).fit(frame)
+    usual = pd.DataFrame({"size": [0.0], "tool": ["saw"]})
+    new, gone = usual.assign(tool="axe"), usual.assign(tool=None)
+    score = {name: detector.score_samples(rows)[0] for name, rows in (("new", new), ("gone", gone))}
+    held = detector.calibration_scores_
+    assert score["new"] < held[int(0.1 * len(held))]
+    assert score["new"] < score["gone"]
+    (reasons,) = detector.reasons(new, 2)
+    told = {reason.feature: reason for reason in reasons}["tool"]
+    assert told.kind == "never seen"
+    assert str(told).startswith("tool: ?, expected ")
+    price = 2 if method == "neighbours" else np.log(len(frame) * 0.8 + 1)
+    blame = detector.explain(new)["tool"].iloc[0] - detector.explain(gone)["tool"].iloc[0]
+    assert blame == pytest.approx(price, rel=1e-6)  # float32 network

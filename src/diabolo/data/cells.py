@@ -131,7 +131,7 @@ def seconds_of(series: Any) -> NDArray[np.float64]:
 
 
 def read_cells(column: Column, series: Any) -> NDArray[np.float64]:
-    """Return the cells of a narwhals column as the numbers that the column they belong to is held in.
+    """Return the cells of a narwhals column as the numbers that the column they belong to is held in, -inf for unseen labels.
 
     Raises
     ------
@@ -161,6 +161,7 @@ def read_cells(column: Column, series: Any) -> NDArray[np.float64]:
         codes[i] = math.nan if gone else rest
         if not gone and not column.rest:
             unseen[repr(cells[i])] = None
+            codes[i] = -math.inf
     if unseen:
         warn(
             f"column {column.name!r} has {', '.join(list(unseen)[:5])}, not seen in fit; such cells are taken for missing ones",

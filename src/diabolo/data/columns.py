@@ -104,8 +104,10 @@ class Columns:
         kept = [j for j in range(len(self.columns)) if j not in places]
         return Columns([self.columns[j] for j in kept], [self.types[j] for j in kept])
 
-    def read(self, frame: Any) -> NDArray[np.float64]:
+    def read(self, frame: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
         """Return the cells of a narwhals frame as numbers ``(n, n_columns)``; columns are found by name.
+
+        Labels that were not there in fit are missing cells, and the second array says where they are, if there are any.
 
         Raises
         ------
@@ -123,7 +125,9 @@ class Columns:
         values = np.empty((len(frame), len(self.columns)))
         for j, column in enumerate(self.columns):
             values[:, j] = read_cells(column, frame.get_column(found[column.name]))
-        return values
+        unseen = np.isneginf(values)
+        values[unseen] = np.nan
+        return values, unseen if unseen.any() else None
 
     # between columns and features -------------------------------------------------------------------------------------------
 

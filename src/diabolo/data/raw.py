@@ -34,6 +34,7 @@ class Raw(NamedTuple):
     conditions: Conditions | None = None  # what the codes mean
     table: Columns | None = None  # what the columns of a mixed table are
     given_table: Columns | None = None  # the same with those that are a condition, where some are
+    unseen: NDArray[np.bool_] | None = None  # (n, given columns), where a label was not there in fit
 
     def take(self, rows: Any) -> Raw:
         """Return some rows, by a slice or by positions."""
@@ -42,6 +43,7 @@ class Raw(NamedTuple):
             index=None if self.index is None else self.index[rows],
             lengths=None if self.lengths is None else self.lengths[rows],
             condition=None if self.condition is None else self.condition[rows],
+            unseen=None if self.unseen is None else self.unseen[rows],
         )
 
 

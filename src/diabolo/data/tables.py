@@ -51,7 +51,8 @@ def read_frame(
     if table is None and learn and (kinds or not all(_plain(frame.get_column(name)) for name in frame.columns)):
         table = Columns.learn(frame, kinds)
     if table is not None:
-        return Raw(table.read(frame), "vector", container, table.names, index, labels, table=table)
+        values, unseen = table.read(frame)
+        return Raw(values, "vector", container, table.names, index, labels, table=table, unseen=unseen)
     wrong = []
     arrays = []
     for name in frame.columns:

@@ -279,16 +279,33 @@ class AnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # type: i
         if codec.table is not None:
             expected = codec.table.collapse(expected)
         expected = expected.reshape(*asked.shape, -1)
-        return find_reasons(codec, np.asarray(raw.values, dtype=np.float64), expected, asked, blame)
+        return find_reasons(codec, np.asarray(raw.values, dtype=np.float64), expected, asked, blame, self._unseen(raw))
 
     # what rows are judged by ------------------------------------------------------------------------------------------------
 
     def _judge(self, raw: Raw) -> NDArray[np.float64]:
         members = [self.autoencoder_, *self.others_]
+        unseen = self._unseen(raw)
+        extra = 0.0 if unseen is None else self._price() * unseen.sum(axis=1)
         if self.scored_by_ == "neighbours":
             far = [near.distances(member, raw) for near, member in zip(self._near, members, strict=True)]
-            return np.asarray(np.mean([-np.log(np.maximum(f, NEAREST)) for f in far], axis=0))
-        return np.asarray(np.mean([member._score(raw) for member in members], axis=0), dtype=np.float64)
+            return np.asarray(np.mean([-np.log(np.maximum(np.sqrt(f**2 + extra), NEAREST)) for f in far], axis=0))
+        return np.asarray(np.mean([member._score(raw) for member in members], axis=0) - extra, dtype=np.float64)
+
+    def _unseen(self, raw: Raw) -> NDArray[np.bool_] | None:
+        """Tell which cells ``(n, n_columns)`` of a mixed table hold a label that was not there in fit."""
+        codec = self.autoencoder_.codec_
+        if raw.unseen is None or codec.table is None or codec.given is None:
+            return None
+        return raw.unseen[:, [codec.given.names.index(name) for name in codec.table.names]]
+
+    def _price(self) -> float:
+        """Return what a label that was not there in fit adds.
+
+        To the squared distance it is that between any two labels; in nats, it has the chance of one in one more than the rows of
+        fit (the rule of succession).
+        """
+        return 2.0 if self.scored_by_ == "neighbours" else math.log(self.autoencoder_.schema_.n_rows + 1)
 
     def _explained(self, raw: Raw) -> NDArray[np.float64]:
         """Return what each feature says for rows being normal, ``(n, *shape)``: minus a squared distance, or nats."""
@@ -301,7 +318,11 @@ class AnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # type: i
         lack: NDArray[Any] = self.typical_ - self._explained(raw)
         if raw.values.dtype.kind != "f":
             return lack
-        return np.where(np.isnan(self.autoencoder_.codec_.flat(np.asarray(raw.values))), 0.0, lack)
+        codec, unseen = self.autoencoder_.codec_, self._unseen(raw)
+        lack = np.where(np.isnan(codec.flat(np.asarray(raw.values))), 0.0, lack)
+        if unseen is not None and codec.table is not None:
+            lack[:, codec.table.starts] += self._price() * unseen
+        return lack
 
     @property
     def n_features_in_(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class Reason:
     kind : str
         ``"too high"`` or ``"too low"``: outside of what fit saw. ``"higher than expected"`` or ``"lower than expected"``: a value
         that occurs, but not beside the rest of the row. ``"unexpected"``: another label than rows like this one have.
+        ``"never seen"``: a label that was not there in fit; the value is ``"?"``.
     value, expected : object
         What is there, and what rows like this one have: numbers in the user's units, labels, or dates as text.
     weight : float
@@ -48,7 +50,14 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def find_reasons(codec: ArrayCodec, cells: Array, expected: Array, asked: Array, blame: Array) -> list[list[Reason]]:
+def find_reasons(
+    codec: ArrayCodec,
+    cells: Array,
+    expected: Array,
+    asked: Array,
+    blame: Array,
+    unseen: NDArray[np.bool_] | None = None,
+) -> list[list[Reason]]:
     """Put into words what is odd about rows.
 
     Parameters
@@ -63,13 +72,23 @@ def find_reasons(codec: ArrayCodec, cells: Array, expected: Array, asked: Array,
         Features, the weightiest first.
     blame : ndarray of shape (n, size)
         How much each adds; only what is above 0 is a reason.
+    unseen : ndarray of bool of shape (n, size) or None
+        Cells with labels that were not there in fit.
     """
     flat = cells.reshape(len(cells), -1)
+    new = np.zeros(flat.shape, dtype=bool) if unseen is None else unseen
     found = []
     for i, features in enumerate(asked):
-        told = [(m, int(j)) for m, j in enumerate(features) if blame[i, j] > 0 and not np.isnan(flat[i, j])]
+        told = [
+            (m, int(j)) for m, j in enumerate(features) if blame[i, j] > 0 and (new[i, j] or not np.isnan(flat[i, j]))
+        ]
         found.append(
-            [_reason(codec, j, float(flat[i, j]), float(expected[i, m, j]), float(blame[i, j])) for m, j in told]
+            [
+                _reason(
+                    codec, j, math.nan if new[i, j] else float(flat[i, j]), float(expected[i, m, j]), float(blame[i, j])
+                )
+                for m, j in told
+            ]
         )
     return found
 
@@ -83,6 +102,9 @@ def _reason(codec: ArrayCodec, j: int, value: float, expected: float, weight: fl
     column = schema.columns[j]
     if column.kind in ("boolean", "category", "ordinal"):
         labels = column.categories or (False, True)
+        if math.isnan(value):
+            usual = labels[int(np.clip(np.rint(expected), 0, len(labels) - 1))]
+            return Reason(column.name, "never seen", "?", usual, weight)
         there, usual = (labels[int(np.clip(np.rint(v), 0, len(labels) - 1))] for v in (value, expected))
         return Reason(column.name, "unexpected" if column.kind != "ordinal" else kind, there, usual, weight)
     if value > column.high or value < column.low:
