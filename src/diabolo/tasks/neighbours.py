@@ -18,7 +18,8 @@ from diabolo.records import Batch
 
 __all__ = ["Neighbours"]
 
-MOST_ROWS, MOST_NUMBERS = 20_000, 2**26  # rows that neighbours are looked for among, and numbers in them
+MOST_ROWS, FEWEST_ROWS = 20_000, 5000  # rows that neighbours are looked for among at most, of few and of many columns
+MOST_NUMBERS, FAST_NUMBERS = 2**26, 600_000  # numbers in them: at most, and beyond the fewest rows
 WEIGHT = 0.7  # of errors beside cells
 FLOOR = 1e-3  # smallest scale of errors, in units of a feature's spread: below, they are rounding
 STILL_FLOOR = 0.1  # of the chances of labels, and of what did not vary at all
@@ -63,13 +64,14 @@ class Neighbours:
     def learn(
         cls, model: BaseAutoencoder, raw: Raw, learned: NDArray[np.bool_], k: int, rng: np.random.Generator
     ) -> Self:
-        """Take rows as reference, at most 20,000 of them, drawn at random.
+        """Take rows as reference, at most 20,000 of them (of many columns 5,000, which take as long), drawn at random.
 
         Spreads are those of the rows that the model has ``learned`` ``(n,)``: the others must have no more part in how they
         are judged than new rows have.
         """
         size = model.schema_.size
-        most = max(k + 1, min(MOST_ROWS, MOST_NUMBERS // (2 * size)))
+        fast = min(MOST_ROWS, max(FEWEST_ROWS, FAST_NUMBERS // (2 * size)))
+        most = max(k + 1, min(fast, MOST_NUMBERS // (2 * size)))
         if len(raw.values) > most:
             drawn = np.sort(rng.choice(len(raw.values), most, replace=False))
             raw, learned = raw.take(drawn), learned[drawn]
