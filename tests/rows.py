@@ -26,6 +26,7 @@ from diabolo import (
     ConditionalVAE,
     ContractiveAutoencoder,
     CustomAutoencoder,
+    Denoiser,
     DenoisingAutoencoder,
     FactorVAE,
     FlowPosteriorVAE,
@@ -260,6 +261,7 @@ ROWS = [
             "check_methods_subset_invariance": IN_ORDER,
         },
     ),
+    Row("Denoiser", (Denoiser(Autoencoder(1, **QUICK), random_state=0),)),
     Row(
         "Imputer",
         (
@@ -270,7 +272,7 @@ ROWS = [
     ),
 ]
 
-MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "SeriesAnomalyDetector", "Imputer")]
+MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer")]
 """The rows of autoencoders, without the tasks."""
 
 VARIANTS = [(row.name, variant) for row in MODELS for variant in row.variants]

@@ -162,6 +162,8 @@ def test_frames_come_back_as_frames(row: Row):
     if row in MODELS:
         assert model.reconstruct(frame).columns == ["a", "b", "c", "d"]
         assert isinstance(model.inverse_transform(model.transform(frame)), pl.DataFrame)
+    elif row.name == "Denoiser":
+        assert model.transform(frame).columns == ["a", "b", "c", "d"]
     elif row.name == "Imputer":
         assert model.transform(frame).equals(frame)
         assert model.uncertainty(frame).columns == ["a", "b", "c", "d"]

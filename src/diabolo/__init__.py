@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diabolo.module import AutoencoderModule
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
+    from diabolo.tasks.denoising import Denoiser
     from diabolo.tasks.imputation import Imputer
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.training.loop import Callback
@@ -66,6 +67,7 @@ __all__ = [
     "ConditionalVAE",
     "ContractiveAutoencoder",
     "CustomAutoencoder",
+    "Denoiser",
     "DenoisingAutoencoder",
     "FSQAutoencoder",
     "FactorVAE",
@@ -115,6 +117,7 @@ _HOME = {
     "ContractiveAutoencoder": "diabolo.zoo.regularised",
     "CustomAutoencoder": "diabolo.zoo.vanilla",
     "DIPVAE": "diabolo.zoo.matching",
+    "Denoiser": "diabolo.tasks.denoising",
     "DenoisingAutoencoder": "diabolo.zoo.vanilla",
     "FSQAutoencoder": "diabolo.zoo.quantised",
     "FactorVAE": "diabolo.zoo.matching",

@@ -1,4 +1,4 @@
-"""Measures of how well anomalies in series are found."""
+"""Measures of how well a job is done: anomalies in series found, images restored."""
 
 from __future__ import annotations
 
@@ -7,9 +7,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["vus_pr", "vus_roc"]
+__all__ = ["psnr", "vus_pr", "vus_roc"]
 
 THRESHOLDS = 250
+
+
+def psnr(image: ArrayLike, other: ArrayLike, data_range: float) -> float:
+    """Peak signal-to-noise ratio of an image, beside what it should be.
+
+    Parameters
+    ----------
+    image, other : array-like of one shape
+        Pixels.
+    data_range : float
+        What pixels can differ by at most: 255 for 8 bits.
+
+    Returns
+    -------
+    float
+        Decibels: ten times the logarithm of the squared range over the mean squared difference; infinite for equal images.
+
+    Examples
+    --------
+    >>> from diabolo.metrics import psnr
+    >>> round(psnr([0.0, 0.0], [25.5, -25.5], 255), 6)
+    20.0
+    """
+    a, b = np.asarray(image, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"expected images of one shape, got {a.shape} and {b.shape}")
+    off = float(np.square(a - b).mean())
+    return float(10 * np.log10(data_range**2 / off)) if off > 0 else float("inf")
 
 
 def vus_pr(y_true: ArrayLike, y_score: ArrayLike, window: int) -> float:

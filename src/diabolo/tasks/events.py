@@ -121,7 +121,7 @@ def narrowed(
             part = np.where(odd[first : last + 1], 0.0, lack[first : last + 1])
             top = float(part.max())
             most[i] = max(most[i], top)
-            bar = max(2 * usual, top / 2, most[i] / 8)
+            bar = max(3 * usual, top / 2, most[i] / 8)
             if look == 0 and top < bar:  # no row is odd by itself, all of them together are
                 bar = top / 2
             found[first : last + 1] = part >= bar

@@ -45,6 +45,7 @@ CODE = 8  # numbers of its code at most
 ROUNDS = 2  # in which missing cells are filled by reconstructions
 SCORED = 2**20  # numbers in the windows that are scored at a time
 LEAST = 4  # rows to learn from
+APART = 32  # steps between rows of an event at most, once it is narrowed
 USUAL = 0.99  # share of held-out rows that by themselves lack what is usual
 TRIMMED = 0.1  # share of the rows that training="contaminated" leaves out
 CORE, ODD = (
@@ -100,9 +101,9 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
     >>> x = np.sin(t / 8) + 0.1 * np.random.default_rng(0).normal(size=1000)
     >>> detector = SeriesAnomalyDetector(window=50, random_state=0).fit(x)
     >>> new = np.sin(t / 8)
-    >>> new[600:650] = 0.5
+    >>> new[600:650] = 1.5
     >>> event = detector.events(new)[0]
-    >>> 550 < event.first < 625 < event.last < 700
+    >>> 590 < event.first < 625 < event.last < 660
     True
     """
 
@@ -305,7 +306,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
             apart = self.window_ // 2
             if flagged.any() and not self.causal:
                 flagged = narrowed(flagged, functools.partial(self._own, track), self.usual_, self.window_)
-                apart = self.window_ // 8
+                apart = min(apart, APART)
             found += find_events(track, scores, flagged, self._blame(lacks), self.channel_names_, apart)
         return found
 
