@@ -115,3 +115,8 @@ def test_machine_health(run):
     assert result["false_alarms"] < 0.04
     assert 10 <= result["day"] <= 16
     assert result["last_day"] > 0.5
+
+
+def test_series_anomalies(run):
+    result = run("series_anomalies")
+    assert result == {"events": 2, "channels": ["flow", "pressure"]}
