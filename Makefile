@@ -44,6 +44,12 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/imputation.py
+	$(BIN)/python benchmarks/counts.py
+	$(BIN)/python benchmarks/anomaly_tables.py
+	$(BIN)/python benchmarks/anomaly_intrusion.py
+	$(BIN)/python benchmarks/anomaly_speed.py
+	$(BIN)/python benchmarks/anomaly_series.py
+	$(BIN)/python benchmarks/denoise.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
