@@ -22,7 +22,7 @@ from diabolo.seeding import draw_seed
 from diabolo.tasks.alarms import departures, once
 from diabolo.tasks.events import Event, find_events, narrowed
 from diabolo.tasks.threshold import Calibrated
-from diabolo.tasks.tracks import Segment, Track, by_track, learn_scale, learn_step, read_tracks, segments, split
+from diabolo.tasks.tracks import Segment, Track, Tracks, by_track, learn_scale, learn_step, read_tracks, segments, split
 from diabolo.tasks.windows import (
     LONGEST,
     choose_window,
@@ -242,8 +242,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
         ndarray of shape (n,), or list of these
             Minus the mean over channels of the logarithm of 1 plus the squared error, in variances of the channel.
         """
-        check_is_fitted(self, "autoencoder_")
-        tracks = read_tracks(self, X, self.time, self.series, reset=False)
+        tracks = self._read(X)
         return tracks.give([self._known(scores_of(self._lacks(track))) for track in tracks.tracks])
 
     def explain(self, X: Any) -> Any:
@@ -260,8 +259,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
             One column for each channel: what it takes from the score of the row, less what it takes on the mean from
             held-out rows. 0 where nothing is known.
         """
-        check_is_fitted(self, "autoencoder_")
-        tracks = read_tracks(self, X, self.time, self.series, reset=False)
+        tracks = self._read(X)
         blames = [self._blame(self._lacks(track)) for track in tracks.tracks]
         return tracks.give_rows(blames)
 
@@ -278,8 +276,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
         array, frame, or list of either
             One column for each channel.
         """
-        check_is_fitted(self, "autoencoder_")
-        tracks = read_tracks(self, X, self.time, self.series, reset=False)
+        tracks = self._read(X)
         return tracks.give_rows([self._rebuilt(track) for track in tracks.tracks])
 
     def events(self, X: Any) -> list[Event]:
@@ -296,8 +293,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
             By series and time. Flagged rows that lie less than half a window apart are one event. Unless ``causal``, an event is
             narrower than they: windows smear what is odd, and the errors of single rows tell where it is.
         """
-        check_is_fitted(self, "autoencoder_")
-        tracks = read_tracks(self, X, self.time, self.series, reset=False)
+        tracks = self._read(X)
         found = []
         for track in tracks.tracks:
             lacks = self._lacks(track)
@@ -338,7 +334,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
         window, channels = self.window_, len(self.channel_names_)
         ring, filling, usual = np.empty((2 * window, channels)), 0, float(np.median(self.calibration_scores_))
         if history is not None:
-            past = read_tracks(self, history, self.time, self.series, reset=False).tracks[0].values[-window:]
+            past = self._read(history).tracks[0].values[-window:]
             ring[: len(past)], filling = self._scaled(past), len(past)
         rebuild = self._rebuilder()
         for row in rows:
@@ -385,6 +381,10 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
         return once((far >= level for far in departures(scores, self.calibration_scores_)), hold)
 
     # how rows are judged ------------------------------------------------------------------------------------------------------
+
+    def _read(self, X: Any) -> Tracks:
+        check_is_fitted(self, "autoencoder_")
+        return read_tracks(self, X, self.time, self.series, reset=False)
 
     def _auto(self, scores: Array) -> float:
         # Held-out rows are few windows, and scores of neighbours are alike: at least what independent normal errors would do by
