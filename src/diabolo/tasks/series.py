@@ -31,6 +31,7 @@ from diabolo.tasks.windows import (
     find_period,
     lack_of,
     learning_windows,
+    mean_over_windows,
     scores_of,
     scoring_windows,
 )
@@ -443,16 +444,9 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
         """Return the mean of reconstructions of each row ``(n, channels)``."""
         out = np.full_like(track.values, np.nan)
         for segment in segments(track, self.step_, self.window_):
-            steps = len(segment.values)
-            late = max(0, self.window_ - steps)  # steps before a short series that its window has
-            total, count, at = np.zeros((steps + late, len(self.channel_names_))), np.zeros((steps + late, 1)), 0
-            for _, rebuilt in self._windows(segment):
-                m = len(rebuilt)
-                for j in range(self.window_):
-                    total[at + j : at + j + m] += rebuilt[:, j]
-                    count[at + j : at + j + m] += 1
-                at += m
-            out[segment.rows] = (total / count)[late:][segment.steps] * self.width_ + self.center_
+            pieces = (rebuilt for _, rebuilt in self._windows(segment))
+            mean = mean_over_windows(pieces, self.window_, len(segment.values))
+            out[segment.rows] = mean[segment.steps] * self.width_ + self.center_
         return out
 
     def _own(self, track: Track, gone: NDArray[np.bool_]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ __all__ = [
     "find_period",
     "lack_of",
     "learning_windows",
+    "mean_over_windows",
     "scores_of",
     "scoring_windows",
 ]
@@ -115,6 +116,27 @@ def cover(sums: Array, window: int, steps: int, causal: bool) -> Array:
     total = np.concatenate([np.zeros_like(sums[:1]), np.cumsum(sums, axis=0)])
     at = np.arange(steps) + (len(sums) + window - 1 - steps)  # a short series stands at the end of its only window
     return np.asarray(total[np.minimum(at + 1, len(sums))] - total[np.maximum(at - window + 1, 0)])
+
+
+def mean_over_windows(pieces: Iterable[Array], window: int, steps: int) -> Array:
+    """Return for each step the mean of what windows have there ``(steps, channels)``.
+
+    Parameters
+    ----------
+    pieces : iterable of ndarray of shape (m, window, channels)
+        The windows of :func:`scoring_windows`, some at a time.
+    window, steps : int
+        Steps of a window, and of the series.
+    """
+    total, count, at = np.zeros((0, 0)), np.zeros((0, 1)), 0
+    for piece in pieces:
+        if not at:  # a short series stands at the end of its only window
+            total, count = np.zeros((max(steps, window), piece.shape[2])), np.zeros((max(steps, window), 1))
+        for j in range(window):
+            total[at + j : at + j + len(piece)] += piece[:, j]
+            count[at + j : at + j + len(piece)] += 1
+        at += len(piece)
+    return np.asarray((total / count)[-steps:])
 
 
 def errors_of(windows: Array, rebuilt: Array) -> Array:
