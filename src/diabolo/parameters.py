@@ -284,6 +284,10 @@ class SharedParameters:
         """Return the highest learning rate for rows of ``size`` features."""
         return self.learning_rate
 
+    def _epochs(self, steps: int, n: int) -> int:
+        """Return how many epochs over ``n`` rows take so many steps at least."""
+        return math.ceil(steps / math.ceil(n / self._settings(n, torch.device("cpu"), 1).batch_size))
+
     def _settings(self, n_train: int, device: torch.device, size: int) -> Settings:
         batch_size = min(256, max(32, 2 ** round(math.log2(max(1, n_train / 100)))))
         if self.batch_size != "auto":

@@ -148,17 +148,19 @@ def _write_steps(fitted: Any, X: Any, output: Path | None) -> None:
     """Write the rows of series in their order, and say which stretches are flagged."""
     import numpy as np
 
-    from diabolo.cli.data import say, to_array, to_columns
+    from diabolo.cli.data import say, to_columns
     from diabolo.cli.output import write_columns
 
-    scores = fitted.score_samples(X)
-    events = sorted(fitted.events(X), key=lambda event: event.score)
+    tracks = fitted._read(X)
+    judged = [fitted._judge(track) for track in tracks.tracks]
+    scores, blame = (tracks.give([one[k] for one in judged]) for k in range(2))
+    inside = [np.zeros(len(one.scores), dtype=np.int64) for one in judged]
+    for own, one in zip(inside, judged, strict=True):
+        for event in one.events:
+            own[event.first : event.last + 1] = 1
+    flagged = tracks.give(inside)
+    events = sorted((event for one in judged for event in one.events), key=lambda event: event.score)
     columns = to_columns(X) if hasattr(X, "columns") else {}
-    which = columns.get(fitted.series)
-    flagged = np.zeros(len(scores), dtype=np.int64)
-    for event in events:
-        own = np.arange(len(scores)) if which is None else np.flatnonzero(which == event.series)
-        flagged[own[event.first : event.last + 1]] = 1
     say(
         f"found {len(events)} event(s) in {len(scores)} rows, judged by windows of {fitted.window_} steps (score below "
         f"{fitted.offset_:.4g}); {flagged.sum()} rows lie in them"
@@ -168,7 +170,6 @@ def _write_steps(fitted: Any, X: Any, output: Path | None) -> None:
     if len(events) > LEAST:
         say(f"  and {len(events) - LEAST} more")
     told = {name: columns[name] for name in (fitted.series, fitted.time) if name is not None}
-    blame = to_array(fitted.explain(X))
     names = np.array(fitted.channel_names_)[np.argsort(-blame, axis=1, kind="stable")[:, :BLAMED]]
     written = {"row": np.arange(len(scores)), **told, "score": scores, "anomaly": flagged}
     write_columns(output, written | {f"channel_{j + 1}": names[:, j] for j in range(names.shape[1])})

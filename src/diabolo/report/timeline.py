@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from diabolo.report.draw import compact, histogram, number, percent
 from diabolo.tasks.events import Event
 from diabolo.tasks.series import SeriesAnomalyDetector
-from diabolo.tasks.tracks import read_tracks
 
 __all__ = ["events_page"]
 
@@ -34,35 +33,33 @@ class Panel:
 
 def events_page(detector: SeriesAnomalyDetector, X: Any) -> dict[str, Any]:
     """Return what the page shows of the rows of ``X``."""
-    tracks = read_tracks(detector, X, detector.time, detector.series, reset=False)
-    split = _splitter(tracks)
-    scores = split(detector.score_samples(X))
-    rebuilt = split(_plain(detector.reconstruct(X)))
-    blames = split(_plain(detector.explain(X)))
-    events = detector.events(X)
-    names = {track.name: i for i, track in enumerate(tracks.tracks)}
-    every = np.concatenate(scores)
+    tracks = detector._read(X).tracks
+    judged = [detector._judge(track) for track in tracks]
+    rebuilt = [detector._rebuilt(track) for track in tracks]
+    events = [(i, event) for i, one in enumerate(judged) for event in one.events]
+    every = np.concatenate([one.scores for one in judged])
     svg, left_out = histogram(
         every, f"distribution of the scores of {len(every):,} rows", x_label="score", mark=detector.offset_
     )
     flagged = int((every < detector.offset_).sum())
     held = detector.calibration_scores_
     charts = []
-    order = sorted(range(len(tracks.tracks)), key=lambda i: float(scores[i].min()))[:TRACKS]
+    order = sorted(range(len(tracks)), key=lambda i: float(judged[i].scores.min()))[:TRACKS]
     for i in sorted(order):
-        track, own = tracks.tracks[i], [e for e in events if names[e.series] == i]
-        shown = np.argsort(-np.maximum(blames[i], 0).sum(axis=0), kind="stable")[:PANELS]
+        track, one = tracks[i], judged[i]
+        shown = np.argsort(-np.maximum(one.blame, 0).sum(axis=0), kind="stable")[:PANELS]
         panels = [
             Panel(detector.channel_names_[j], [(rebuilt[i][:, j], "valid"), (track.values[:, j], "train")])
             for j in sorted(shown)
         ]
-        panels.append(Panel("score", [(scores[i], "train")], detector.offset_))
+        panels.append(Panel("score", [(one.scores, "train")], detector.offset_))
         label = "the series" if track.name is None else f"series {track.name}"
-        charts.append({"title": label, "svg": _draw(panels, _labels(track), own, label)})
+        spans = [(event.first, event.last) for event in one.events]
+        drawn = _chart(panels, track.marks, spans, f"{label}, {len(spans)} events", WIDTH, PANEL)
+        charts.append({"title": label, "svg": drawn})
     cards = []
-    for event in sorted(events, key=lambda e: e.score)[:EVENTS]:
-        i = names[event.series]
-        track = tracks.tracks[i]
+    for i, event in sorted(events, key=lambda found: found[1].score)[:EVENTS]:
+        track = tracks[i]
         around = max(8, event.last - event.first + 1, detector.window_ // 4)
         part = slice(max(0, event.first - around), min(len(track.values), event.last + around + 1))
         named = list(event.channels)[:2] or [detector.channel_names_[0]]
@@ -71,12 +68,11 @@ def events_page(detector: SeriesAnomalyDetector, X: Any) -> dict[str, Any]:
             Panel(name, [(rebuilt[i][part, j], "valid"), (track.values[part, j], "train")])
             for name, j in zip(named, places, strict=True)
         ]
-        labels = _labels(track)[part]
         moved = [(event.first - part.start, event.last - part.start)]
-        cards.append({"svg": _chart(panels, labels, moved, f"event {event}", 320, 72), **_told(event)})
+        cards.append({"svg": _chart(panels, track.marks[part], moved, f"event {event}", 320, 72), **_told(event)})
     return {
         "rows": f"{len(every):,}",
-        "series": len(tracks.tracks),
+        "series": len(tracks),
         "channels": len(detector.channel_names_),
         "window": detector.window_,
         "period": detector.period_,
@@ -87,31 +83,13 @@ def events_page(detector: SeriesAnomalyDetector, X: Any) -> dict[str, Any]:
         "flagged": f"{flagged:,}",
         "share": percent(flagged / len(every)),
         "events": len(events),
-        "inside": f"{sum(event.last - event.first + 1 for event in events):,}",
+        "inside": f"{sum(event.last - event.first + 1 for _, event in events):,}",
         "svg": svg,
         "left_out": number(left_out) if left_out else "",
         "charts": charts,
-        "hidden": len(tracks.tracks) - len(charts),
+        "hidden": len(tracks) - len(charts),
         "cards": cards,
     }
-
-
-def _plain(rows: Any) -> Any:
-    """Return frames as arrays."""
-    if isinstance(rows, list):
-        return [_plain(part) for part in rows]
-    return rows if isinstance(rows, np.ndarray) else np.asarray(rows)
-
-
-def _splitter(tracks: Any) -> Any:
-    def split(given: Any) -> list[Array]:
-        return given if tracks.listed else [given[track.rows] for track in tracks.tracks]
-
-    return split
-
-
-def _labels(track: Any) -> Array:
-    return np.arange(len(track.values)) if track.labels is None else np.asarray(track.labels)
 
 
 def _told(event: Event) -> dict[str, Any]:
@@ -130,10 +108,6 @@ def _when(label: Any) -> str:
         text = str(label.astype("datetime64[s]")).replace("T", " ")
         return text.removesuffix(":00").removesuffix(" 00:00")
     return str(label)
-
-
-def _draw(panels: Sequence[Panel], labels: Array, events: Sequence[Event], what: str) -> Markup:
-    return _chart(panels, labels, [(e.first, e.last) for e in events], f"{what}, {len(events)} events", WIDTH, PANEL)
 
 
 def _chart(

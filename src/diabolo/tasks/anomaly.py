@@ -361,8 +361,7 @@ class AnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # type: i
 def _usual(n: int) -> DenoisingAutoencoder:
     """Return the model of a table of ``n`` rows when none is named."""
     model = DenoisingAutoencoder(64, level=0.3)
-    batch = model._settings(n, torch.device("cpu"), 1).batch_size
-    return model.set_params(max_epochs=math.ceil(STEPS / math.ceil(n / batch)))
+    return model.set_params(max_epochs=model._epochs(STEPS, n))
 
 
 def _many(n: int) -> int:

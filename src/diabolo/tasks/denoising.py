@@ -265,16 +265,15 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
         device = resolve_device(self.device)
         module = self.module_.to(device)
 
-        def restore(x: Tensor) -> Tensor:
+        def restore(part: Array) -> Array:
+            x = torch.from_numpy(self._unit(part))[None].to(device)
             with torch.inference_mode():
-                y: Tensor = module(x.to(device)).float().cpu()
-            return y
+                return np.asarray(module(x).float().cpu()[0].numpy())
 
         out = np.empty(planes.shape, dtype=planes.dtype)
         whole = planes.dtype.kind in "bui"
         ends = np.iinfo(planes.dtype) if planes.dtype.kind in "ui" else None
-        rows = _Scaled(planes, self._unit)
-        for top, left, tile in in_tiles(rows, restore, side=TILE, reach=REACH, multiple=STRIDE):  # type: ignore[arg-type]
+        for top, left, tile in in_tiles(planes, restore, side=TILE, reach=REACH, multiple=STRIDE):
             value = tile * np.float32(self.range_) + np.float32(self.low_)
             if whole:
                 value = np.clip(np.rint(value), *((ends.min, ends.max) if ends is not None else (0, 1)))
@@ -326,17 +325,6 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
         tags.input_tags.allow_nan = tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-class _Scaled:
-    """An image whose parts are scaled when they are taken."""
-
-    def __init__(self, planes: Array, scale: Any):
-        self.planes, self.scale, self.shape = planes, scale, planes.shape
-
-    def __getitem__(self, part: Any) -> Array:
-        scaled: Array = self.scale(self.planes[part])
-        return scaled
 
 
 def _range(pictures: list[Picture]) -> tuple[float, float]:

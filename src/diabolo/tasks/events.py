@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from diabolo.tasks.tracks import Track
 
-__all__ = ["Event", "find_events", "narrowed"]
+__all__ = ["Event", "Judged", "find_events", "narrowed"]
 
 LOOKS = 5  # at which rows are odd
 BLAMED = 0.1  # share in the blame for an event from which a channel is named
@@ -50,6 +50,14 @@ class Event:
         return f"{where}{self.start} to {self.end} (score {self.score:.3g}): {blame}"
 
 
+class Judged(NamedTuple):
+    """What a detector says of one series: scores ``(n,)``, what channels add to them ``(n, channels)``, and events."""
+
+    scores: NDArray[np.float64]
+    blame: NDArray[np.float64]
+    events: list[Event]
+
+
 def find_events(
     track: Track,
     scores: NDArray[np.float64],
@@ -73,7 +81,6 @@ def find_events(
     apart : int
         Steps.
     """
-    labels = np.arange(len(scores)) if track.labels is None else track.labels
     found = []
     for first, last in _runs(flagged, apart):
         blame = np.maximum(blames[first : last + 1].sum(axis=0), 0)
@@ -82,8 +89,8 @@ def find_events(
         found.append(
             Event(
                 track.name,
-                labels[first],
-                labels[last],
+                track.marks[first],
+                track.marks[last],
                 first,
                 last,
                 float(scores[first : last + 1].min()),

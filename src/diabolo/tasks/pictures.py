@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from diabolo.data.raw import is_listed
 
@@ -106,16 +104,16 @@ def cut_patches(planes: list[Array], n: int, side: int, rng: np.random.Generator
 
 
 def in_tiles(
-    planes: Array, restore: Callable[[Tensor], Tensor], *, side: int, reach: int, multiple: int
+    planes: Array, restore: Callable[[Array], Array], *, side: int, reach: int, multiple: int
 ) -> Iterator[tuple[slice, slice, Array]]:
     """Restore an image tile by tile, in memory for one of them, without seams.
 
     Parameters
     ----------
     planes : ndarray of shape (channels, height, width)
-        The image, float32.
+        The image.
     restore : callable
-        Maps ``(1, channels, H, W)`` to the same shape, where sides are multiples of ``multiple``, and no pixel depends on others
+        Maps ``(channels, H, W)`` to the same shape, where sides are multiples of ``multiple``, and no pixel depends on others
         that are more than ``reach`` away.
     side : int
         Of a tile, without the pixels around it that it depends on.
@@ -130,11 +128,7 @@ def in_tiles(
         for left in range(0, width, side):
             rows, columns = slice(top, min(top + side, height)), slice(left, min(left + side, width))
             y, x = max(0, top - reach), max(0, left - reach)
-            part = torch.from_numpy(
-                np.ascontiguousarray(
-                    planes[:, y : min(rows.stop + reach, height), x : min(columns.stop + reach, width)]
-                )
-            )[None]
-            pads = (0, -part.shape[3] % multiple, 0, -part.shape[2] % multiple)
-            done = restore(F.pad(part, pads, mode="replicate"))[0].numpy()
+            part = planes[:, y : min(rows.stop + reach, height), x : min(columns.stop + reach, width)]
+            pads = ((0, 0), *((0, -length % multiple) for length in part.shape[1:]))
+            done = restore(np.pad(part, pads, mode="edge"))
             yield rows, columns, done[:, top - y : rows.stop - y, left - x : columns.stop - x]

@@ -20,7 +20,7 @@ from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.seeding import draw_seed
 from diabolo.tasks.alarms import departures, once
-from diabolo.tasks.events import Event, find_events, narrowed
+from diabolo.tasks.events import Event, Judged, find_events, narrowed
 from diabolo.tasks.threshold import Calibrated
 from diabolo.tasks.tracks import Segment, Track, Tracks, by_track, learn_scale, learn_step, read_tracks, segments, split
 from diabolo.tasks.windows import (
@@ -294,18 +294,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
             By series and time. Flagged rows that lie less than half a window apart are one event. Unless ``causal``, an event is
             narrower than they: windows smear what is odd, and the errors of single rows tell where it is.
         """
-        tracks = self._read(X)
-        found = []
-        for track in tracks.tracks:
-            lacks = self._lacks(track)
-            scores = self._known(scores_of(lacks))
-            flagged = scores < self.offset_
-            apart = self.window_ // 2
-            if flagged.any() and not self.causal:
-                flagged = narrowed(flagged, functools.partial(self._own, track), self.usual_, self.window_)
-                apart = min(apart, APART)
-            found += find_events(track, scores, flagged, self._blame(lacks), self.channel_names_, apart)
-        return found
+        return [event for track in self._read(X).tracks for event in self._judge(track).events]
 
     def score_stream(self, rows: Iterable[Any], history: Any = None) -> Iterator[float]:
         """Score rows one by one as they come, in memory for one window.
@@ -387,6 +376,17 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
         check_is_fitted(self, "autoencoder_")
         return read_tracks(self, X, self.time, self.series, reset=False)
 
+    def _judge(self, track: Track) -> Judged:
+        """Return what is said of a series, its windows being looked at once."""
+        lacks = self._lacks(track)
+        scores, blame = self._known(scores_of(lacks)), self._blame(lacks)
+        flagged = scores < self.offset_
+        apart = self.window_ // 2
+        if flagged.any() and not self.causal:
+            flagged = narrowed(flagged, functools.partial(self._own, track), self.usual_, self.window_)
+            apart = min(apart, APART)
+        return Judged(scores, blame, find_events(track, scores, flagged, blame, self.channel_names_, apart))
+
     def _auto(self, scores: Array) -> float:
         # Held-out rows are few windows, and scores of neighbours are alike: at least what independent normal errors would do by
         # themselves, whose mean square over m cells has a relative standard deviation of the root of 2 / m.
@@ -399,8 +399,7 @@ class SeriesAnomalyDetector(Calibrated, MetaEstimatorMixin, BaseEstimator):  # t
     def _usual(self, n: int) -> BaseAutoencoder:
         """Return the model of ``n`` windows when none is named."""
         model = Autoencoder(max(1, min(CODE, self.window_ * len(self.channel_names_) // 4)))
-        batch = model._settings(n, torch.device("cpu"), 1).batch_size
-        return model.set_params(max_epochs=math.ceil(STEPS / math.ceil(n / batch)))
+        return model.set_params(max_epochs=model._epochs(STEPS, n))
 
     def _windows(self, segment: Segment) -> Iterator[tuple[Array, Array]]:
         """Yield windows ``(m, window, channels)`` over a segment and their reconstructions, some at a time."""

@@ -47,6 +47,11 @@ class Track:
     rows: NDArray[np.int64]
     name: Any = None
 
+    @property
+    def marks(self) -> Array:
+        """What rows are called ``(n,)``: their times as the user wrote them, or their positions."""
+        return np.arange(len(self.values)) if self.labels is None else self.labels
+
     def part(self, first: int, end: int) -> Track:
         """Return some rows, by position."""
         cut = slice(first, end)
