@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diabolo.module import AutoencoderModule
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
+    from diabolo.tasks.compression import Compressor
     from diabolo.tasks.denoising import Denoiser
     from diabolo.tasks.imputation import Imputer
     from diabolo.tasks.series import SeriesAnomalyDetector
@@ -64,6 +65,7 @@ __all__ = [
     "BetaVAE",
     "Callback",
     "CapacityVAE",
+    "Compressor",
     "ConditionalVAE",
     "ContractiveAutoencoder",
     "CustomAutoencoder",
@@ -117,6 +119,7 @@ _HOME = {
     "ContractiveAutoencoder": "diabolo.zoo.regularised",
     "CustomAutoencoder": "diabolo.zoo.vanilla",
     "DIPVAE": "diabolo.zoo.matching",
+    "Compressor": "diabolo.tasks.compression",
     "Denoiser": "diabolo.tasks.denoising",
     "DenoisingAutoencoder": "diabolo.zoo.vanilla",
     "FSQAutoencoder": "diabolo.zoo.quantised",

@@ -21,7 +21,7 @@ from diabolo.estimator import BaseAutoencoder
 from diabolo.parts.networks.unet import REACH, STRIDE, ResidualUNet
 from diabolo.records import Batch, History, Loss, Schema, Table
 from diabolo.seeding import draw_seed, seeded
-from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, in_tiles, read_pictures
+from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, in_tiles, pixel_range, read_pictures, turned
 from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
 from diabolo.training.loop import Settings, train
 from diabolo.training.rows import Selection
@@ -144,7 +144,7 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
             self._take_names()
             return self
         pictures = read_pictures(X)
-        self.low_, self.range_ = _range(pictures)
+        self.low_, self.range_ = pixel_range(pictures)
         self.channels_ = len(pictures[0].planes)
         self.n_features_in_ = self.channels_
         self.level_ = self._levels(pictures[0].pixels.dtype)
@@ -178,7 +178,7 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
                 Selection(rows, index[PATCHES:]),
                 self._objective,
                 settings,
-                augment=_turned,
+                augment=turned,
             )
         self.module_ = module.cpu().eval()
         return self
@@ -325,27 +325,6 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
         tags.input_tags.allow_nan = tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _range(pictures: list[Picture]) -> tuple[float, float]:
-    """Return the lowest value of pixels and their range: of whole numbers what their type holds, else what there is."""
-    dtype = pictures[0].pixels.dtype
-    if dtype.kind == "b":
-        return 0.0, 1.0
-    if dtype.kind in "ui":
-        return 0.0, float(np.iinfo(dtype).max)
-    low = min(float(p.pixels.min()) for p in pictures)
-    high = max(float(p.pixels.max()) for p in pictures)
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return low, (high - low) or 1.0
-
-
-def _turned(batch: Batch) -> Batch:
-    """Mirror and turn a batch of patches by a draw for all of them."""
-    flip, turns = bool(torch.rand(()) < 0.5), int(torch.randint(4, ()))
-    x = batch.x.flip(3) if flip else batch.x
-    return batch._replace(x=torch.rot90(x, turns, (2, 3)))
 
 
 def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from diabolo.data.raw import is_listed
+from diabolo.records import Batch
 
-__all__ = ["Picture", "are_pictures", "cut_patches", "in_tiles", "read_pictures"]
+__all__ = ["Picture", "are_pictures", "cut_patches", "in_tiles", "pixel_range", "read_pictures", "turned"]
 
 Array = NDArray[Any]
 COLOURS = (1, 3, 4)  # channels that a last axis may be
@@ -54,8 +55,10 @@ def are_pictures(X: Any) -> bool:
     return getattr(X, "ndim", 0) in (3, 4) and not hasattr(X, "columns")
 
 
-def read_pictures(X: Any) -> list[Picture]:
+def read_pictures(X: Any, first: int = 0, channels: int | None = None) -> list[Picture]:
     """Read a stack ``(n, height, width)``, ``(n, channels, height, width)`` or ``(n, height, width, channels)``, or a list.
+
+    ``first`` is the number of the first image in errors; ``channels``, where they are known, tell which axis holds them.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def read_pictures(X: Any) -> list[Picture]:
         For images that are empty, hold no numbers, or differ in their channels or in the type of their numbers.
     """
     found = []
-    for i, item in enumerate(X):
+    for i, item in enumerate(X, first):
         pixels = np.asarray(item.detach().cpu() if isinstance(item, torch.Tensor) else item)
         if pixels.dtype.kind not in "buif" or pixels.ndim not in (2, 3) or 0 in pixels.shape:
             raise ValueError(
@@ -74,17 +77,20 @@ def read_pictures(X: Any) -> list[Picture]:
             raise ValueError(
                 f"image {i} has pixels that are missing or infinite; fill holes first, for example by an Imputer"
             )
-        last = pixels.ndim == 3 and pixels.shape[2] in COLOURS and pixels.shape[0] not in COLOURS
+        colours = COLOURS if channels is None else (channels,)
+        last = pixels.ndim == 3 and pixels.shape[2] in colours and pixels.shape[0] not in colours
         found.append(Picture(pixels, last))
     if not found:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: there is no image")
-    for i, picture in enumerate(found):
-        for name, own, first in (
+    for i, picture in enumerate(found, first):
+        for name, own, expected in (
             ("channels", len(picture.planes), len(found[0].planes)),
             ("numbers of type", picture.pixels.dtype, found[0].pixels.dtype),
         ):
-            if own != first:
-                raise ValueError(f"expected images of one kind; image 0 has {first} {name}, image {i} has {own}")
+            if own != expected:
+                raise ValueError(
+                    f"expected images of one kind; image {first} has {expected} {name}, image {i} has {own}"
+                )
     return found
 
 
@@ -132,3 +138,24 @@ def in_tiles(
             pads = ((0, 0), *((0, -length % multiple) for length in part.shape[1:]))
             done = restore(np.pad(part, pads, mode="edge"))
             yield rows, columns, done[:, top - y : rows.stop - y, left - x : columns.stop - x]
+
+
+def pixel_range(pictures: list[Picture]) -> tuple[float, float]:
+    """Return the lowest value of pixels and their range: of whole numbers what their type holds, else what there is."""
+    dtype = pictures[0].pixels.dtype
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    if dtype.kind in "ui":
+        return 0.0, float(np.iinfo(dtype).max)
+    low = min(float(p.pixels.min()) for p in pictures)
+    high = max(float(p.pixels.max()) for p in pictures)
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, (high - low) or 1.0
+
+
+def turned(batch: Batch) -> Batch:
+    """Mirror and turn a batch of patches by a draw for all of them."""
+    flip, turns = bool(torch.rand(()) < 0.5), int(torch.randint(4, ()))
+    x = batch.x.flip(3) if flip else batch.x
+    return batch._replace(x=torch.rot90(x, turns, (2, 3)))

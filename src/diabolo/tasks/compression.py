@@ -1,0 +1,327 @@
+"""Compression to files."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from diabolo.checks import Ge, Gt, ParameterError, check_parameters
+from diabolo.declare import register, spec
+from diabolo.records import History, Schema, Table
+from diabolo.seeding import draw_seed, seeded
+from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter
+from diabolo.tasks.image_codes import QUALITIES, ImageCoder, rate_distortion
+from diabolo.tasks.image_transform import PATCH, ImageCodec
+from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, pixel_range, read_pictures, turned
+from diabolo.tasks.symbols import MalformedError
+from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
+from diabolo.training.loop import Settings, train
+from diabolo.training.rows import Selection
+
+__all__ = ["Compressor"]
+
+Array = NDArray[Any]
+SIDE = 2 * PATCH  # pixels of a patch to learn from
+HELD_OUT = 96  # patches that the weights to keep are chosen by
+STACK, LIST = 1, 2  # kinds of files: what images came as
+
+
+@register
+@spec
+class Compressor(BaseEstimator):  # type: ignore[misc]
+    r"""Compresses images to real files.
+
+    A convolutional transform is learned from patches of images; its rounded numbers are written by a range coder under normal
+    distributions that a second, smaller code tells. One fitted model serves all rates. What decides about the bytes, and the
+    transform back to pixels, is computed in numbers that every machine sums alike: a file decodes to the same pixels anywhere,
+    with any number of threads.
+
+    {parameters}
+
+    Attributes
+    ----------
+    module_ : ImageCodec
+        The network.
+    history_ : History
+        Bits per pixel plus the weighted squared error over the epochs.
+    channels_ : int
+        Of an image.
+    fingerprint_ : str
+        Names the fitted model; files carry it.
+
+    References
+    ----------
+    Balle et al., Variational image compression with a scale hyperprior, 2018, arXiv:1802.01436.
+
+    Minnen, Balle and Toderici, Joint autoregressive and hierarchical priors, 2018, arXiv:1809.02736.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_sample_images
+    >>> from diabolo import Compressor
+    >>> photos = load_sample_images().images
+    >>> compressor = Compressor(patches=64, max_steps=2, random_state=0).fit(photos)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "photos.dbl"
+    ...     size = compressor.compress(photos, path, quality=30)
+    ...     back = compressor.decompress(path)
+    >>> [image.shape for image in back]
+    [(427, 640, 3), (427, 640, 3)]
+    """
+
+    patches: Annotated[int, Ge(2), "of 128 x 128 pixels to learn from"] = 2048
+    max_steps: Annotated[int, Ge(1), "steps of the optimiser"] = 3000
+    batch_size: Annotated[int, Ge(2), "patches of a step"] = 16
+    max_time: Annotated[float | None, Gt(0), "seconds after which training ends; what was learned is kept"] = None
+    learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 1e-3
+    device: Annotated[str, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; files are decoded on the CPU always"] = "auto"
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        "of the products in training; 'auto' is bfloat16 where the processor multiplies it much faster",
+    ] = "auto"
+    verbose: Annotated[int, "1 shows progress"] = 0
+    random_state: Annotated[int | np.random.RandomState | None, "seed; None draws one"] = None
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn what images look like.
+
+        Parameters
+        ----------
+        X : list or stack of images
+            ``(n, height, width)``, ``(n, channels, height, width)``, ``(n, height, width, channels)``, or a list of images of
+            any sizes.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+            Fitted.
+        """
+        check_parameters(self)
+        if not are_pictures(X):
+            raise ValueError(f"expected images: a stack of three or four axes, or a list; got {type(X).__name__}")
+        pictures = read_pictures(X)
+        low, spread = pixel_range(pictures)
+        device, seed = resolve_device(self.device), draw_seed(self.random_state)
+        rng = np.random.default_rng(seed)
+        planes = [_centred(p.planes, low, spread) for p in pictures]
+        aside = planes[-max(1, len(planes) // 10) :]  # the weights to keep are chosen by images that are not learned
+        learned = cut_patches(planes[: -len(aside)] or planes, self.patches, SIDE, rng)
+        judged = cut_patches(aside, min(HELD_OUT, self.patches), SIDE, rng)
+        self.channels_ = len(planes[0])
+        schema = Schema("image", (self.channels_, SIDE, SIDE), self.patches, "unit", shared_unit=True)
+        rows = Table(schema, torch.from_numpy(np.concatenate([learned, judged]))).to(device)
+        index = torch.arange(len(rows), device=device)
+        precision = resolve_precision(self.precision, device)
+        if self.precision == "auto" and (device.type == "cuda" or (device.type == "cpu" and bfloat16_is_fast())):
+            precision = "bfloat16"
+        settings = Settings(
+            max_epochs=math.ceil(self.max_steps / math.ceil(self.patches / self.batch_size)),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            gradient_clip=1.0,
+            max_time=self.max_time,
+            device=device,
+            precision=precision,
+            verbose=self.verbose,
+            valid_seed=seed,
+        )
+        with seeded(seed, device):
+            module = ImageCodec(self.channels_)
+            module.start(torch.from_numpy(learned[:256]))
+            module = module.to(device)
+            self.history_ = train(
+                module,  # type: ignore[arg-type]  # the objective is all that runs it
+                Selection(rows, index[: self.patches][: self.max_steps * self.batch_size]),
+                Selection(rows, index[self.patches :]),
+                rate_distortion,
+                settings,
+                augment=turned,
+            )
+        module = module.cpu().half().float()  # as a model folder holds it
+        self._take(ImageCoder(module, ImageCoder.learn_tables(module), low, spread))
+        return self
+
+    # files --------------------------------------------------------------------------------------------------------------------
+
+    def compress(self, X: Any, path: str | Path, *, quality: int = 50, bits_per_pixel: float | None = None) -> int:
+        """Write images to a file.
+
+        Parameters
+        ----------
+        X : list, stack or iterable of images
+            As in ``fit``, of any sizes; taken one at a time. An image without an axis of channels may go to any model.
+        path : str or Path
+            The file; it is there when all is written, and what was there before is kept until then.
+        quality : int
+            From 0 to 100: how finely the code is rounded.
+        bits_per_pixel : float, optional
+            Instead: the best quality of each image that costs no more, or 0 where all cost more.
+
+        Returns
+        -------
+        int
+            Bytes of the file.
+
+        Raises
+        ------
+        ValueError
+            For images that are none, or have other channels than those of ``fit``.
+        ImportError
+            Without the entropy coder of the extra ``compress``.
+        """
+        coder = self._coder()
+        try:
+            quality = operator.index(quality)
+        except TypeError:
+            raise ParameterError(f"quality={quality!r}: expected a whole number from 0 to 100") from None
+        if not 0 <= quality < QUALITIES:
+            raise ParameterError(f"quality={quality}: expected a whole number from 0 to 100")
+        if bits_per_pixel is not None and not bits_per_pixel > 0:
+            raise ParameterError(f"bits_per_pixel={bits_per_pixel!r}: expected a number above 0")
+
+        def choose(rate: Callable[[int], float]) -> int:
+            if bits_per_pixel is None:
+                return quality
+            low, high = 0, QUALITIES - 1
+            while low < high:
+                middle = (low + high + 1) // 2
+                low, high = (middle, high) if rate(middle) <= bits_per_pixel else (low, middle - 1)
+            return low
+
+        device = resolve_device(self.device)
+        stacked = isinstance(X, np.ndarray | torch.Tensor) and X.dtype != object
+        with ContainerWriter(Path(path), STACK if stacked else LIST, coder.fingerprint()) as file:
+            for picture in self._pictures(X):
+                for piece in coder.pieces(picture, choose, device):
+                    file.write(piece)
+        return file.size
+
+    def decompress(self, path: str | Path, *, items: int | slice | None = None) -> Any:
+        """Read images from a file.
+
+        Parameters
+        ----------
+        path : str or Path
+            What :meth:`compress` wrote, on this machine or another.
+        items : int or slice, optional
+            Which images; others are not decoded.
+
+        Returns
+        -------
+        list or ndarray
+            A stack where a stack was written, else a list; with a number for ``items`` one image.
+
+        Raises
+        ------
+        CompressedFileError
+            For a file that is damaged, foreign, or of another model.
+        """
+        coder = self._coder()
+        with ContainerReader(Path(path)) as file:
+            mine = coder.fingerprint()
+            if file.fingerprint != mine:
+                raise CompressedFileError(
+                    f"{path} was written by the model {file.fingerprint.hex()}, and this one is {mine.hex()}; load the model "
+                    "that wrote it"
+                )
+            if file.kind not in (STACK, LIST):
+                raise file.damaged("it holds no images")
+            found = list(self._places(file, coder))
+            if isinstance(items, int):
+                try:
+                    place = found[items]
+                except IndexError:
+                    raise IndexError(f"{path} holds {len(found)} image(s); there is no image {items}") from None
+                return self._decoded(file, coder, place)
+            images = [self._decoded(file, coder, place) for place in found[slice(None) if items is None else items]]
+        return np.stack(images) if file.kind == STACK and images else images
+
+    def _pictures(self, X: Any) -> Iterator[Picture]:
+        """Read images one at a time."""
+        if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict):
+            raise ValueError(f"expected images: a stack of three or four axes, or a list; got {type(X).__name__}")
+        for i, item in enumerate(X):
+            (picture,) = read_pictures([item], i, self.channels_)
+            if picture.pixels.ndim > 2 and len(picture.planes) != self.channels_:
+                raise ValueError(
+                    f"image {i} has {len(picture.planes)} channel(s), expected {self.channels_} as seen in fit"
+                )
+            yield picture
+
+    def _places(self, file: ContainerReader, coder: ImageCoder) -> Iterator[tuple[int, int]]:
+        """Return for each image its first piece, and how many it has."""
+        number = 0
+        while number < len(file.pieces):
+            try:
+                tall, wide = coder.heading(file.read(number))[0].tiles
+            except MalformedError as error:
+                raise file.damaged(str(error)) from None
+            if number + tall * wide > len(file.pieces):
+                raise file.damaged("pieces of an image are missing")
+            yield number, tall * wide
+            number += tall * wide
+
+    def _decoded(self, file: ContainerReader, coder: ImageCoder, place: tuple[int, int]) -> Array:
+        number, n = place
+        heading, first = coder.heading(file.read(number))
+        pieces = (first if i == 0 else file.read(number + i) for i in range(n))
+        try:
+            return coder.picture(heading, pieces)
+        except MalformedError as error:
+            raise file.damaged(str(error)) from None
+
+    # state --------------------------------------------------------------------------------------------------------------------
+
+    def _coder(self) -> ImageCoder:
+        check_is_fitted(self, "module_")
+        coder: ImageCoder = self._own_coder
+        return coder
+
+    def _take(self, coder: ImageCoder) -> None:
+        self._own_coder, self.module_ = coder, coder.module
+        self.fingerprint_ = coder.fingerprint().hex()
+
+    def save(self, path: str | Path) -> None:
+        """Write the compressor to a folder; see :func:`diabolo.load`."""
+        from diabolo.persistence import save
+
+        save(self, path)
+
+    def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        coder = self._coder()
+        meta = {
+            "channels": self.channels_,
+            "low": coder.low,
+            "spread": coder.spread,
+            "history": self.history_.to_json(),
+        }
+        tensors = {f"module:{k}": v.half() for k, v in coder.module.state_dict().items()}
+        return meta, tensors | {f"table:{k}": v for k, v in coder.tables.items()}
+
+    def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.channels_, self.history_ = meta["channels"], History.from_json(meta["history"])
+        module = ImageCodec(self.channels_)
+        module.load_state_dict(
+            {k.removeprefix("module:"): v.float() for k, v in tensors.items() if k.startswith("module:")}
+        )
+        tables = {k.removeprefix("table:"): v for k, v in tensors.items() if k.startswith("table:")}
+        self._take(ImageCoder(module, tables, meta["low"], meta["spread"]))
+
+
+def _centred(planes: Array, low: float, spread: float) -> Array:
+    """Return pixels from -0.5 to 0.5."""
+    return ((planes.astype(np.float32) - np.float32(low)) / np.float32(spread) - np.float32(0.5)).astype(np.float32)

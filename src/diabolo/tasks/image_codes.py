@@ -1,0 +1,336 @@
+"""Images -> bytes and back, by a fitted transform whose numbers are the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diabolo.parts.entropy import SCALES, normal_tables
+from diabolo.parts.exact import exactly, on_grid
+from diabolo.records import Batch, Loss
+from diabolo.tasks.container import Varints, varint
+from diabolo.tasks.image_transform import ANCHORS, CELL, PATCH, REACH, ImageCodec, weight
+from diabolo.tasks.pictures import Picture
+from diabolo.tasks.symbols import MalformedError, SymbolReader, SymbolWriter, cost
+
+__all__ = ["QUALITIES", "ImageCoder", "rate_distortion"]
+
+Array = NDArray[Any]
+QUALITIES = 101  # from 0 to 100
+TILE = 1024  # pixels of a side, a multiple of PATCH
+FINE = 2.0**-20  # inverse gains are multiples of this
+TYPES = ("uint8", "uint16", "bool", "float32", "float64", "int8", "int16", "uint32", "int32", "float16")
+MOST_PIXELS = 2**31
+
+
+def rate_distortion(module: nn.Module, batch: Batch, progress: float) -> Loss:
+    r"""Return bits per pixel, and the weighted squared error in units of a 255th, at levels of quality that cover the range.
+
+    .. math:: L = R + \\lambda \\cdot 255^2 \\cdot \\mathrm{MSE}
+    """
+    x = batch.x
+    if module.training:
+        level = torch.rand(len(x), device=x.device) * (ANCHORS - 1)
+    else:
+        level = torch.linspace(0, ANCHORS - 1, len(x), device=x.device)
+    out, bits = module(x, level)
+    rate = bits / x[0, 0].numel()
+    off = 255.0**2 * (out - x).square().flatten(1).mean(dim=1)
+    total = (rate + weight(level) * off).mean()
+    return Loss(total, {"bits per pixel": rate.mean().detach(), "squared error": off.mean().detach()})
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What the bytes of an image begin with."""
+
+    height: int
+    width: int
+    quality: int
+    dtype: str
+    layout: int  # 0: no axis of channels; 1: it is first; 2: last
+
+    def pack(self) -> bytes:
+        """Return it as bytes."""
+        return varint(self.height, self.width) + bytes([self.quality, TYPES.index(self.dtype) * 3 + self.layout])
+
+    @classmethod
+    def read(cls, numbers: Varints) -> Heading:
+        """Read it from the head of bytes; an impossible one is an error."""
+        height, width, quality, kind = (numbers.next() for _ in range(4))
+        if not height or not width or quality >= QUALITIES or kind >= 3 * len(TYPES):
+            raise MalformedError("its heading is impossible")
+        return cls(height, width, quality, TYPES[kind // 3], kind % 3)
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Tiles along height and width."""
+        return -(-self.height // TILE), -(-self.width // TILE)
+
+
+class ImageCoder:
+    """Codes images with a fitted :class:`ImageCodec`.
+
+    Parameters
+    ----------
+    module : ImageCodec
+        Fitted, on the CPU.
+    tables : dict of str to Tensor
+        What :meth:`learn_tables` returned.
+    low, spread : float
+        The value of floating-point pixels that is 0, and how far above it 1 lies.
+    """
+
+    def __init__(self, module: ImageCodec, tables: dict[str, Tensor], low: float, spread: float):
+        self.module, self.tables, self.low, self.spread = module.eval(), tables, low, spread
+        self.told, self.synthesis = exactly(module.told), exactly(module.synthesis)
+        self.normal = _split(tables["normal"])
+        self.density = [(int(row[0]), row[1:]) for row in _split(tables["density"])]
+
+    @staticmethod
+    @torch.no_grad()
+    def learn_tables(module: ImageCodec) -> dict[str, Tensor]:
+        """Return, as whole numbers, the tables of counts and the gains at each quality."""
+        level = torch.linspace(0, ANCHORS - 1, QUALITIES)
+        gain, inverse = module.gains(level)
+        density = [np.concatenate([[first], counts]) for first, counts in module.density.tables()]
+        return {
+            "normal": _joined(normal_tables()),
+            "density": _joined(density),
+            "gain": torch.round(gain[:, :, 0, 0].double() / FINE).long(),
+            "inverse": torch.round(inverse[:, :, 0, 0].double() / FINE).long(),
+        }
+
+    def fingerprint(self) -> bytes:
+        """Return what tells this coder from any other that decodes differently."""
+        found = hashlib.sha256(repr((self.low, self.spread)).encode())
+        for state in (self.tables, self.told.state_dict(), self.synthesis.state_dict()):
+            for name, value in sorted(state.items()):
+                found.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
+        return found.digest()[:8]
+
+    # images -> bytes ----------------------------------------------------------------------------------------------------------
+
+    def pieces(
+        self, picture: Picture, choose: Callable[[Callable[[int], float]], int], device: torch.device
+    ) -> Iterator[bytes]:
+        """Code an image, a piece for each tile.
+
+        Parameters
+        ----------
+        picture : Picture
+            The image.
+        choose : callable
+            Is told how many bits per pixel a quality costs, as a function, and returns the quality.
+        device : torch.device
+            Where the analysis runs.
+        """
+        height, width = picture.planes.shape[1:]
+        module = self.module.to(device)
+        places = _places(height, width)
+        try:
+            codes = [self._analysed(picture, place, module, device) for place in places[:MEASURED]]
+
+            def rate(quality: int) -> float:
+                area: int = sum(y.shape[1] * y.shape[2] for y in codes) * CELL**2
+                return float(sum(self._coded(y, quality).bits for y in codes) / min(area, height * width))
+
+            quality = choose(rate)
+            heading = Heading(height, width, quality, str(picture.pixels.dtype), _layout(picture)).pack()
+            for i, place in enumerate(places):
+                y = codes[i] if i < len(codes) else self._analysed(picture, place, module, device)
+                yield (heading if i == 0 else b"") + self._coded(y, quality).bytes()
+        finally:
+            module.cpu()
+
+    def _analysed(
+        self, picture: Picture, place: tuple[slice, slice], module: ImageCodec, device: torch.device
+    ) -> Tensor:
+        """Return the numbers of a tile before gain and rounding ``(codes, h, w)``."""
+        rows, columns = place
+        planes = picture.planes
+        top, left = max(0, rows.start - REACH), max(0, columns.start - REACH)
+        part = planes[:, top : rows.stop + REACH, left : columns.stop + REACH]
+        x = torch.from_numpy(self._unit(part)).expand(module.channels, -1, -1)[None].to(device)
+        x = F.pad(x, (0, -x.shape[3] % PATCH, 0, -x.shape[2] % PATCH), mode="replicate")
+        with torch.inference_mode():
+            y: Tensor = module.analysis(x)[0].float().cpu()
+        a, b = (rows.start - top) // CELL, (columns.start - left) // CELL
+        h, w = (-(-(s.stop - s.start) // PATCH) * PATCH // CELL for s in place)
+        return y[:, a : a + h, b : b + w].clone()
+
+    def _coded(self, y: Tensor, quality: int) -> Coded:
+        gain = self.tables["gain"][quality].double() * FINE
+        with torch.inference_mode():
+            scaled = y * gain.float()[:, None, None]
+            z = torch.round(self.module.summary(scaled[None] / 8)[0]).double()
+            mean, index = self._tell(z)
+            numbers = torch.round(scaled.double() - mean)
+        return Coded(self, numbers, z, mean, index)
+
+    def _tell(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean, and number of the standard deviation, of each number of a tile ``(codes, h, w)``."""
+        with torch.inference_mode():
+            mean, index = self.told(z[None])[0].chunk(2)
+        return mean, torch.round(index.clamp(0, SCALES - 1)).long()
+
+    # bytes -> images ----------------------------------------------------------------------------------------------------------
+
+    def heading(self, data: bytes) -> tuple[Heading, bytes]:
+        """Read the heading of the first piece of an image; return it and the rest."""
+        numbers = Varints(data)
+        try:
+            found = Heading.read(numbers)
+        except ValueError as error:
+            raise MalformedError(str(error)) from None
+        if found.height * found.width > MOST_PIXELS:
+            raise MalformedError(f"it declares {found.height} x {found.width} pixels")
+        return found, numbers.rest
+
+    def picture(self, heading: Heading, pieces: Iterator[bytes]) -> Array:
+        """Decode an image from the bytes of its tiles, in memory for the image and three rows of tiles."""
+        height, width = heading.height, heading.width
+        out = np.empty((self.module.channels if heading.layout else 1, height, width), dtype=heading.dtype)
+        tall, wide = heading.tiles
+        inverse = self.tables["inverse"][heading.quality].double() * FINE
+        rows: dict[int, Tensor] = {}
+        for r in range(tall):
+            for ahead in (r, r + 1):
+                if ahead < tall and ahead not in rows:
+                    tiles = [self._read(next(pieces), heading, ahead, c) for c in range(wide)]
+                    rows[ahead] = torch.cat(tiles, dim=2) * inverse[:, None, None]
+            rows.pop(r - 2, None)
+            above = [rows[i] for i in range(max(0, r - 1), min(tall, r + 2))]
+            band = torch.cat(above, dim=1)
+            top = rows[r - 1].shape[1] if r else 0
+            for c in range(wide):
+                self._synthesised(band, top, c, out[:, r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE])
+        if heading.layout == 0:
+            return np.asarray(out[0])
+        return np.ascontiguousarray(out.transpose(1, 2, 0)) if heading.layout == 2 else out
+
+    def _read(self, data: bytes, heading: Heading, r: int, c: int) -> Tensor:
+        """Return the numbers of a tile, decoded ``(codes, h, w)``."""
+        sides = min(TILE, heading.height - r * TILE), min(TILE, heading.width - c * TILE)
+        h, w = (-(-side // PATCH) for side in sides)
+        reader = SymbolReader(data)
+        z = np.stack([reader.get(h * w, first, counts) for first, counts in self.density]).reshape(-1, h, w)
+        mean, index = self._tell(torch.from_numpy(z).double())
+        which = index.numpy().ravel()
+        order, starts = _grouped(which)
+        numbers = np.empty(len(which), dtype=np.int64)
+        for counts, (start, stop) in zip(self.normal, itertools.pairwise(starts), strict=True):
+            numbers[order[start:stop]] = reader.get(stop - start, _first(counts), counts)
+        return torch.from_numpy(numbers).view(index.shape).double() + mean
+
+    def _synthesised(self, band: Tensor, top: int, c: int, out: Array) -> None:
+        """Decode a tile of a band of codes into ``out``; codes around it count, so that no seam is seen."""
+        margin, side = REACH // CELL, TILE // CELL
+        rows, columns = (-(-length // CELL) for length in out.shape[1:])
+        y, x = max(0, top - margin), max(0, c * side - margin)
+        part = band[:, y : top + rows + margin, x : c * side + columns + margin]
+        with torch.inference_mode():
+            planes = self.synthesis(on_grid(part)[None])[0]
+        a, b = (top - y) * CELL, (c * side - x) * CELL
+        found = planes[:, a : a + out.shape[1], b : b + out.shape[2]].numpy()
+        out[:] = self._pixels(found if len(out) == len(found) else found.mean(axis=0, keepdims=True), out.dtype)
+
+    def _unit(self, planes: Array) -> Array:
+        """Return pixels from -0.5 to 0.5."""
+        low, spread = _scale(planes.dtype, self.low, self.spread)
+        return (((planes.astype(np.float32) - np.float32(low)) / np.float32(spread)) - np.float32(0.5)).astype(
+            np.float32
+        )
+
+    def _pixels(self, planes: Array, dtype: Any) -> Array:
+        low, spread = _scale(dtype, self.low, self.spread)
+        value = (planes + 0.5) * spread + low
+        if dtype.kind == "f":
+            return np.asarray(value.astype(dtype))
+        ends = np.iinfo(dtype) if dtype.kind in "ui" else None
+        return np.asarray(np.clip(np.rint(value), *((ends.min, ends.max) if ends else (0, 1))).astype(dtype))
+
+
+MEASURED = 4  # tiles of an image by which its quality is chosen
+
+
+@dataclass
+class Coded:
+    """A tile as numbers, and the distributions under which they are written."""
+
+    coder: ImageCoder
+    numbers: Tensor  # (codes, h, w)
+    z: Tensor  # (summary, h / 4, w / 4)
+    mean: Tensor
+    index: Tensor
+
+    def parts(self) -> Iterator[tuple[Array, int, NDArray[np.int64]]]:
+        """Return numbers, and the table that they are written under, one table after the other."""
+        for channel, (first, counts) in zip(self.z.flatten(1).numpy(), self.coder.density, strict=True):
+            yield channel, first, counts
+        flat = self.numbers.flatten().numpy()
+        order, starts = _grouped(self.index.numpy().ravel())
+        for counts, (start, stop) in zip(self.coder.normal, itertools.pairwise(starts), strict=True):
+            yield flat[order[start:stop]], _first(counts), counts
+
+    @property
+    def bits(self) -> float:
+        """What it costs."""
+        return sum(cost(*part) for part in self.parts())
+
+    def bytes(self) -> bytes:
+        """Return it as bytes."""
+        writer = SymbolWriter()
+        for part in self.parts():
+            writer.put(*part)
+        return writer.bytes()
+
+
+def _first(counts: NDArray[np.int64]) -> int:
+    """Return the number that the first count of a table of a normal distribution stands for."""
+    return 1 - len(counts) // 2
+
+
+def _places(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Return rows and columns of each tile."""
+    return [
+        (slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width)))
+        for top in range(0, height, TILE)
+        for left in range(0, width, TILE)
+    ]
+
+
+def _layout(picture: Picture) -> int:
+    return 0 if picture.pixels.ndim == 2 else 2 if picture.last else 1
+
+
+def _scale(dtype: Any, low: float, spread: float) -> tuple[float, float]:
+    """Return the pixel value that is 0, and how far above it 1 lies."""
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    return (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (low, spread)
+
+
+def _grouped(which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return an order in which equal scales stand together, and where each begins and the last ends."""
+    return np.argsort(which, kind="stable"), np.searchsorted(np.sort(which), np.arange(SCALES + 1))
+
+
+def _joined(rows: list[NDArray[np.int64]]) -> Tensor:
+    """Return rows of unequal length as one tensor: each length, then each row."""
+    return torch.from_numpy(np.concatenate([[len(rows)], [len(row) for row in rows], *rows]).astype(np.int64))
+
+
+def _split(joined: Tensor) -> list[NDArray[np.int64]]:
+    array = joined.numpy()
+    n = int(array[0])
+    return np.split(array[1 + n :], np.cumsum(array[1 : n + 1])[:-1])
