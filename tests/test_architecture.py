@@ -40,7 +40,7 @@ LAYERS = [
     ["latent"],
     ["tasks"],
     ["persistence"],
-    ["batches"],
+    ["batches", "pretrained"],
     ["report"],
     ["cli"],
     ["__main__"],
