@@ -23,6 +23,7 @@ from diabolo import (
     BetaTCVAE,
     BetaVAE,
     CapacityVAE,
+    CompressiveAutoencoder,
     ConditionalVAE,
     ContractiveAutoencoder,
     CustomAutoencoder,
@@ -242,6 +243,10 @@ ROWS = [
     Row("ResidualVQVAE", (ResidualVQVAE(2, n_codes=8, n_codebooks=3, **QUICK), ResidualVQVAE(weight_l1=1e-3, **QUICK))),
     Row("FSQAutoencoder", (FSQAutoencoder(2, levels=(8, 5), **QUICK), FSQAutoencoder(precision="bfloat16", **QUICK))),
     Row("LFQAutoencoder", (LFQAutoencoder(8, bits=4, **QUICK), LFQAutoencoder(entropy_weight=0.0, **QUICK))),
+    Row(
+        "CompressiveAutoencoder",
+        (CompressiveAutoencoder(2, **QUICK), CompressiveAutoencoder(beta=0.1, network="mlp", **QUICK)),
+    ),
     Row(
         "AnomalyDetector",
         (AnomalyDetector(Autoencoder(1, **QUICK), contamination=0.1, random_state=0),),

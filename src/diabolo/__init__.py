@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
+    from diabolo.zoo.compressive import CompressiveAutoencoder
     from diabolo.zoo.conditional import ConditionalVAE
     from diabolo.zoo.flows import FlowPosteriorVAE, FlowPriorVAE
     from diabolo.zoo.hierarchical import LadderVAE
@@ -65,6 +66,7 @@ __all__ = [
     "BetaVAE",
     "Callback",
     "CapacityVAE",
+    "CompressiveAutoencoder",
     "Compressor",
     "ConditionalVAE",
     "ContractiveAutoencoder",
@@ -119,6 +121,7 @@ _HOME = {
     "ContractiveAutoencoder": "diabolo.zoo.regularised",
     "CustomAutoencoder": "diabolo.zoo.vanilla",
     "DIPVAE": "diabolo.zoo.matching",
+    "CompressiveAutoencoder": "diabolo.zoo.compressive",
     "Compressor": "diabolo.tasks.compression",
     "Denoiser": "diabolo.tasks.denoising",
     "DenoisingAutoencoder": "diabolo.zoo.vanilla",

@@ -12,12 +12,17 @@ from scipy import special
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["SCALES", "FactorisedDensity", "at_least", "normal_bits", "normal_tables", "rounded"]
+__all__ = ["SCALES", "FactorisedDensity", "at_least", "full_precision", "normal_bits", "normal_tables", "rounded"]
 
 SCALES = 64  # standard deviations that a normal distribution may have, equally spaced in their logarithm
 NARROWEST, WIDEST_SCALE = 0.11, 96.0
 TOTAL = 2**16  # of the counts of a table
 LEAST = 1e-9  # probability of a symbol that a loss counts with
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Return the context in which products keep the precision of what goes into them."""
+    return torch.autocast(device.type if device.type in ("cpu", "cuda", "mps") else "cpu", enabled=False)
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -115,25 +120,25 @@ class FactorisedDensity(nn.Module):
             start = math.log(math.expm1(1 / scale / out))
             self.matrices.append(nn.Parameter(torch.full((channels, out, inp), start)))
             self.biases.append(nn.Parameter(torch.rand(channels, out, 1) - 0.5))
+        for out in self.WIDTHS[1:-1]:
             self.bends.append(nn.Parameter(torch.zeros(channels, out, 1)))
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logit of the distribution function of each channel at ``x`` ``(channels, 1, n)``."""
-        for i, (matrix, bias, bend) in enumerate(zip(self.matrices, self.biases, self.bends, strict=True)):
+        for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             x = F.softplus(matrix) @ x + bias
-            if i < len(self.matrices) - 1:
-                x = x + torch.tanh(bend) * torch.tanh(x)
+            if i < len(self.bends):
+                x = x + torch.tanh(self.bends[i]) * torch.tanh(x)
         return x
 
     def bits(self, z: Tensor) -> Tensor:
         r"""Return :math:`-\\log_2 P(z)` of each element of codes ``(B, channels, *grid)``, in bits."""
-        x = z.float().transpose(0, 1).reshape(self.channels, 1, -1)
-        lower, upper = self.logits(x - 0.5), self.logits(x + 0.5)
-        sign = -torch.sign(
-            lower + upper
-        ).detach()  # to the tail where sigmoids are far from 1 and differences keep their digits
-        mass = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
-        bits = -torch.log2(at_least(mass, LEAST))
+        with full_precision(z.device):  # differences of distribution functions need all digits
+            x = z.to(self.matrices[0].dtype).transpose(0, 1).reshape(self.channels, 1, -1)
+            lower, upper = self.logits(x - 0.5), self.logits(x + 0.5)
+            sign = -torch.sign(lower + upper).detach()  # to the tail where sigmoids are far from 1
+            mass = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
+            bits = -torch.log2(at_least(mass, LEAST))
         return bits.reshape(self.channels, len(z), *z.shape[2:]).transpose(0, 1)
 
     @torch.no_grad()

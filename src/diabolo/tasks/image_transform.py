@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diabolo.parts.entropy import SCALES, FactorisedDensity, normal_bits, rounded
+from diabolo.parts.entropy import SCALES, FactorisedDensity, full_precision, normal_bits, rounded
 from diabolo.parts.exact import LIMIT
 
 __all__ = ["ANCHORS", "CELL", "PATCH", "REACH", "ImageCodec"]
@@ -50,7 +50,7 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, inp, H, W)`` to ``(B, out, H / factor, W / factor)``."""
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             y: Tensor = self.map(F.pixel_unshuffle(x.to(self.map.weight.dtype), self.factor))
         return y
 
@@ -65,7 +65,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, inp, H, W)`` to ``(B, out, H * factor, W * factor)``."""
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             y: Tensor = F.pixel_shuffle(self.map(x.to(self.map.weight.dtype)), self.factor)
         return y
 
