@@ -94,3 +94,13 @@ def test_levels():
         "blur": DEGRADATIONS["blur"].auto,
         "jpeg": (20.0, 30.0),
     }
+
+
+def test_they_are_exact_within_mixed_precision():
+    x = torch.rand(4, 1, 32, 32)
+    for run in (lambda: at("blur", 1.5, x), lambda: at("dust", 0.1, x), lambda: cover(x, {"scratches": (0.1, 0.1)})[0]):
+        torch.manual_seed(0)
+        expected = run()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(run(), expected)

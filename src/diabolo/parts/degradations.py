@@ -47,8 +47,9 @@ class Kind:
 
 def degrade(x: Tensor, levels: dict[str, tuple[float, float]]) -> Tensor:
     """Put degradations on images ``(B, channels, H, W)``, one after the other, each image at a level of its own."""
-    for name, ends in levels.items():
-        x = DEGRADATIONS[name].apply(x, _drawn(x, ends))
+    with torch.autocast(x.device.type, enabled=False):  # noise is no product to be rounded
+        for name, ends in levels.items():
+            x = DEGRADATIONS[name].apply(x, _drawn(x, ends))
     return x
 
 
@@ -62,11 +63,12 @@ def cover(x: Tensor, shares: dict[str, tuple[float, float]]) -> tuple[Tensor, Te
     """
     which = torch.randint(len(shares), (len(x),), device=x.device)
     covered, covering = torch.zeros_like(x[:, :1]), torch.zeros_like(x)
-    for i, (name, ends) in enumerate(shares.items()):
-        mine = which == i
-        if bool(mine.any()):
-            marks = MARKS[name].apply(x[mine], _drawn(x[mine], ends))
-            covered[mine], covering[mine] = _flattened(marks, x.shape[1])
+    with torch.autocast(x.device.type, enabled=False):
+        for i, (name, ends) in enumerate(shares.items()):
+            mine = which == i
+            if bool(mine.any()):
+                marks = MARKS[name].apply(x[mine], _drawn(x[mine], ends))
+                covered[mine], covering[mine] = _flattened(marks, x.shape[1])
     return torch.lerp(x, covering, covered), covered
 
 

@@ -46,7 +46,8 @@ class Denoiser(PictureModel):
     colour, and takes them of any size: in tiles without seams, in memory for one tile. Images come back as they are given: list
     or stack, channels first or last, in their type of numbers.
 
-    Noise stands for all that spoils an image as a whole. A level is, by kind,
+    Noise stands for all that spoils an image as a whole; where pixels are whole numbers, it ends at black and white as in
+    files. A level is, by kind,
 
     - ``"gaussian"``: the standard deviation of normal noise, in units of the pixels;
     - ``"poisson"``: that of counted light where the image is white; its variance is in proportion to brightness;
@@ -137,7 +138,8 @@ class Denoiser(PictureModel):
             levels = resolve_levels(kinds, self.level, DEGRADATIONS, self.range_)
         except ValueError as error:
             raise ParameterError(f"level={error}") from None
-        return self._learn(pictures, self._build, _from_clean(levels), side=SIDE)
+        whole = pictures[0].pixels.dtype.kind in "bui"
+        return self._learn(pictures, self._build, _from_clean(levels, whole), side=SIDE)
 
     def transform(self, X: Any) -> Any:
         """Return images, or rows, without noise.
@@ -215,11 +217,12 @@ class Denoiser(PictureModel):
         return [picture.like(image) for picture, image in zip(group, out, strict=True)]
 
 
-def _from_clean(levels: dict[str, tuple[float, float]]) -> Callable[[nn.Module, Batch, float], Loss]:
-    """Return the loss where clean images are known."""
+def _from_clean(levels: dict[str, tuple[float, float]], whole: bool) -> Callable[[nn.Module, Batch, float], Loss]:
+    """Return the loss where clean images are known; whole numbers hold no noise beyond black and white."""
 
     def objective(module: nn.Module, batch: Batch, progress: float) -> Loss:
-        total = in_nats((module(degrade(batch.x, levels)) - batch.x).float().square())
+        noisy = degrade(batch.x, levels)
+        total = in_nats((module(noisy.clamp(0, 1) if whole else noisy) - batch.x).float().square())
         return Loss(total, {"squared error": total.detach()})
 
     return objective

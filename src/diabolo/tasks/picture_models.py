@@ -97,10 +97,14 @@ class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, B
         side: int,
         known: list[Array] | None = None,
     ) -> Self:
-        """Train a network on patches of so many pixels a side; ``known`` masks ``(1, height, width)`` say which of them count."""
+        """Train a network on patches of at most so many pixels a side.
+
+        Of ``known`` masks ``(1, height, width)``, pixels that are False count for nothing.
+        """
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         rng = np.random.default_rng(seed)
         planes = [p.planes for p in pictures]
+        side = min(side, max(-(-length // 8) * 8 for p in planes for length in p.shape[1:]))
         apart = len(planes) - max(1, len(planes) // 10)  # the weights to keep are chosen by images that are not learned
         n = min(PATCHES, self.max_steps * BATCH)
         places = draw_places(planes[: apart or 1], n, side, rng)
