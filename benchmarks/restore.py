@@ -2,7 +2,7 @@
 
     python benchmarks/restore.py [--methods diabolo membrane biharmonic mean] [--minutes 8] [--threads 1] [--device cpu]
 
-Learned from train400 (200 photographs of 180 x 180; DIABOLO_BENCH_DATA, default ../shared/data, folder denoise), judged on Set12 with
+Learned from train400 (200 photographs of 180 x 180; DIABOLO_BENCH_DATA, default ../shared/data, folder denoise), judged on Set12,
 the same holes for all: half of the pixels, twelve lines of three pixels, and sixteen squares of 24 pixels. PSNR of the pixels in
 holes alone, mean over images. "membrane" is the smooth surface that the network starts from, "biharmonic" scikit-image's, of
 $DIABOLO_PEERS/skimage, "mean" that of the known pixels. It also says which share of white and black lines is found without a

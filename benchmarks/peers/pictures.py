@@ -1,8 +1,9 @@
 """Denoising and inpainting without learning, by other packages: python pictures.py METHOD GIVEN.npz OUT.npz SIGMA
 
-GIVEN has images ``0``, ``1``, ... ``(height, width)`` from 0 to 1 and, to be filled, their masks ``mask0``, ``mask1``, ...; OUT has the
-images without noise of standard deviation SIGMA, or with what the masks hide filled, and the seconds for all. Non-local means and
-wavelets are scikit-image's with the settings of its own gallery, and know SIGMA as bm3d does.
+GIVEN has images ``0``, ``1``, ... ``(height, width)`` from 0 to 1 and, to be filled, their masks ``mask0``, ``mask1``, ...; OUT
+has the images without noise of standard deviation SIGMA, or with what the masks hide filled, and the seconds for all. Non-local
+means and wavelets are scikit-image's with the settings of its own gallery, and know SIGMA as bm3d does. METHOD similarity writes
+the mean SSIM of the images ``clean`` and ``other`` ``(n, height, width)``.
 """
 
 import sys
@@ -42,7 +43,17 @@ def biharmonic(image, mask):
     return inpaint_biharmonic(np.where(mask, 0, image), mask)
 
 
+def similarity(given, out):
+    from skimage.metrics import structural_similarity
+
+    pairs = zip(given["clean"], given["other"], strict=True)
+    np.savez(out, mean=np.mean([structural_similarity(a, b, data_range=1.0) for a, b in pairs]))
+
+
 def main():
+    if sys.argv[1] == "similarity":
+        similarity(np.load(sys.argv[2]), sys.argv[3])
+        return
     method, given, out, sigma = globals()[sys.argv[1]], np.load(sys.argv[2]), sys.argv[3], float(sys.argv[4])
     images = [given[str(i)] for i in range(sum(name.isdigit() for name in given.files))]
     masks = [given[f"mask{i}"] for i in range(len(images))] if "mask0" in given.files else None

@@ -101,8 +101,7 @@ def _shown(name: str, before: Array, after: Array, mask: Array | None) -> dict[s
 
 
 def _eight(pixels: Array) -> NDArray[np.uint8]:
-    eight: NDArray[np.uint8] = (pixels if pixels.dtype == np.uint8 else pixels >> 8).astype(np.uint8)
-    return eight
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
 def _smaller(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -113,7 +112,8 @@ def _smaller(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if block == 1:
         return kept
     cells = kept.reshape(height, min(block, kept.shape[0]), width, min(block, kept.shape[1]), -1)
-    return cells.mean(axis=(1, 3)).round().astype(np.uint8).reshape(height, width, *pixels.shape[2:])
+    mean: NDArray[np.uint8] = cells.mean(axis=(1, 3)).round().astype(np.uint8)
+    return mean.reshape(height, width, *pixels.shape[2:])
 
 
 def _busiest(amount: Array) -> tuple[int, int]:
