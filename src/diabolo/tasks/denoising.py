@@ -31,9 +31,19 @@ Level = float | tuple[float, ...]
 SIDE = 48  # of the patches to learn from
 
 
+@spec
+class RowsByAutoencoder:
+    """The parameter that comes first."""
+
+    autoencoder: Annotated[
+        BaseAutoencoder | None,
+        "the model of tables and series; None is a DenoisingAutoencoder",
+    ] = field(default=None, kw_only=False)
+
+
 @register
 @spec
-class Denoiser(PictureModel):
+class Denoiser(PictureModel, RowsByAutoencoder):
     r"""Takes noise out of images of any size, and of tables and series.
 
     For images a convolutional network learns from patches what to add to a noisy one: of clean images, which it makes noisy by
@@ -89,10 +99,6 @@ class Denoiser(PictureModel):
     (1297, 8, 8)
     """
 
-    autoencoder: Annotated[
-        BaseAutoencoder | None,
-        "the model of tables and series; None is a DenoisingAutoencoder",
-    ] = field(default=None, kw_only=False)
     noise: Annotated[
         Noise | tuple[Noise, ...],
         "what is put on clean images; of several kinds one after the other",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -39,7 +40,7 @@ def in_nats(squared: Tensor) -> Tensor:
 
 
 @spec
-class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Learns from patches of images; hands tables and series to an estimator of rows."""
 
     width: Annotated[int, Ge(4), "channels of the network at half the size of an image"] = 48
@@ -203,9 +204,9 @@ class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, B
 
         save(self, path)
 
+    @abstractmethod
     def _build(self) -> nn.Module:
         """Return the network as it is before training."""
-        raise NotImplementedError
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not hasattr(self, "module_"):

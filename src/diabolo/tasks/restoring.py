@@ -54,9 +54,19 @@ class Restoration(nn.Module):
         return logits
 
 
+@spec
+class RowsByImputer:
+    """The parameter that comes first."""
+
+    imputer: Annotated[
+        Imputer | None,
+        "the model of tables and series; None is an Imputer",
+    ] = field(default=None, kw_only=False)
+
+
 @register
 @spec
-class Restorer(PictureModel):
+class Restorer(PictureModel, RowsByImputer):
     r"""Fills what is missing in images of any size, and in tables and series.
 
     For images a convolutional network learns from patches, of which it hides parts by itself: single pixels, blocks, scratches
@@ -107,10 +117,6 @@ class Restorer(PictureModel):
     """
 
     width: Annotated[int, Ge(4), "channels of the network at half the size of an image"] = 32
-    imputer: Annotated[
-        Imputer | None,
-        "the model of tables and series; None is an Imputer",
-    ] = field(default=None, kw_only=False)
     holes: Annotated[
         Mark | tuple[Mark, ...],
         "what is hidden from the network in training; each patch has holes of one kind",
