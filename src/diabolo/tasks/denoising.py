@@ -19,7 +19,7 @@ from diabolo.parts.degradations import DEGRADATIONS, degrade, resolve_levels
 from diabolo.parts.networks.unet import ResidualUNet
 from diabolo.records import Batch, Loss
 from diabolo.tasks.noise_level import LEAST, noise_level
-from diabolo.tasks.picture_models import PictureModel, groups, handed_back, in_nats
+from diabolo.tasks.picture_models import PictureModel, groups, handed_back, in_nats, stacked
 from diabolo.tasks.pictures import Picture, are_pictures, read_pictures
 from diabolo.zoo.vanilla import DenoisingAutoencoder
 
@@ -216,7 +216,7 @@ class Denoiser(PictureModel, RowsByAutoencoder):
 
     def _cleaned(self, group: list[Picture]) -> list[Array]:
         """Clean images of one size."""
-        planes = np.stack([p.planes for p in group]) if len(group) > 1 else group[0].planes[None]
+        planes = stacked(group)
         out = np.empty(planes.shape, dtype=planes.dtype)
         for at, tile in self._in_tiles(planes, self.module_, self.module_):
             out[:, :, *at] = self._values(tile, planes.dtype)

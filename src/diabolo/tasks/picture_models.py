@@ -24,7 +24,7 @@ from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_pr
 from diabolo.training.loop import Settings, train
 from diabolo.training.rows import Selection
 
-__all__ = ["PictureModel", "groups", "handed_back", "in_nats"]
+__all__ = ["PictureModel", "groups", "handed_back", "in_nats", "stacked"]
 
 Array = NDArray[Any]
 PATCHES = 12_800  # to learn from at most
@@ -259,6 +259,11 @@ def groups(pictures: list[Picture]) -> Iterator[list[Picture]]:
             group = []
         group.append(picture)
     yield group
+
+
+def stacked(group: list[Picture]) -> Array:
+    """Return images of one size as ``(n, channels, height, width)``."""
+    return np.stack([p.planes for p in group]) if len(group) > 1 else group[0].planes[None]
 
 
 def _turned(batch: Batch) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import field
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +20,7 @@ from diabolo.parts.networks.unet import ResidualUNet
 from diabolo.records import Batch, Loss
 from diabolo.tasks.imputation import Imputer
 from diabolo.tasks.membrane import halved, membrane
-from diabolo.tasks.picture_models import TILE, PictureModel, groups, handed_back, in_nats
+from diabolo.tasks.picture_models import TILE, PictureModel, groups, handed_back, in_nats, stacked
 from diabolo.tasks.pictures import Picture, are_pictures, padded, read_pictures, windows
 from diabolo.training.device import resolve_device
 
@@ -74,9 +74,9 @@ class Restorer(PictureModel, RowsByImputer):
 
     .. math:: L = \tfrac12 \sum_{\text{hidden}} \big(f(g) - x\big)^2 / s^2
 
-    Holes are what a mask says; without one, pixels that are NaN or have the value ``missing_values``; and where there are none of
-    these, what a second network takes for damage: it learns beside the first to tell pixels, blocks, scratches and dust,
-    black, white or coloured, from the image below. All other pixels come back as they are, to the bit.
+    Holes are what a mask says; without one, pixels that are NaN or have the value ``missing_values``; and where there is no NaN
+    and no such value, what a second network takes for damage: it learns beside the first to tell pixels, blocks, scratches and
+    dust, black, white or coloured, from the image below. All other pixels come back as they are, to the bit.
 
     Images may be of any size, grey or colour: they are filled in tiles without seams, in memory for one tile, and come back as
     they are given. Those to learn from may have holes themselves; what they hide is not learned.
@@ -175,7 +175,8 @@ class Restorer(PictureModel, RowsByImputer):
             As in ``fit``; images of any size.
         mask : list or stack of arrays of shape (height, width), optional
             For images: other than 0 where a pixel is to be filled, one array for each of them. Without it, holes are pixels that
-            are NaN or have the value ``missing_values``; if there is no such pixel in ``X``, what :meth:`find_damage` says.
+            are NaN or have the value ``missing_values``; if there is no such value and no NaN in ``X``, what :meth:`find_damage`
+            says.
 
         Returns
         -------
@@ -187,7 +188,8 @@ class Restorer(PictureModel, RowsByImputer):
         self._checked(X)
         pictures = self._same_channels(read_pictures(X, holes=True))
         marked = self._marked(pictures, mask)
-        if mask is None and not any(_with_nan(p.planes, m).any() for p, m in zip(pictures, marked, strict=True)):
+        told = mask is not None or self.missing_values is not None
+        if not told and not any(_with_nan(p.planes, m).any() for p, m in zip(pictures, marked, strict=True)):
             marked = self._found(pictures)
         _refuse_empty([_with_nan(p.planes, m) for p, m in zip(pictures, marked, strict=True)])
         done: list[Array] = []
@@ -231,7 +233,7 @@ class Restorer(PictureModel, RowsByImputer):
 
         found: list[Array] = []
         for group in groups(pictures):
-            planes = _stacked(group)
+            planes = stacked(group)
             out = np.empty((len(group), *planes.shape[2:]), dtype=bool)
             for at, tile in self._in_tiles(planes, module.finder, covered):
                 out[:, *at] = tile[:, 0] > 0
@@ -240,7 +242,7 @@ class Restorer(PictureModel, RowsByImputer):
 
     def _filled(self, group: list[Picture], marked: Array) -> list[Array]:
         """Fill the holes of images of one size; ``marked`` ``(n, height, width)`` says where, besides NaN."""
-        planes = _stacked(group)
+        planes = stacked(group)
         holes = np.stack([_with_nan(p, m) for p, m in zip(planes, marked, strict=True)])
         if not holes.any():
             return [np.array(picture.pixels) for picture in group]
@@ -302,10 +304,6 @@ def _objective(shares: dict[str, tuple[float, float]]) -> Callable[[Restoration,
     return objective
 
 
-def _stacked(group: list[Picture]) -> Array:
-    return np.stack([p.planes for p in group]) if len(group) > 1 else group[0].planes[None]
-
-
 def _with_nan(planes: Array, marked: Array) -> Array:
     """Return which pixels ``(height, width)`` are marked, or NaN in any channel."""
     return marked | np.isnan(planes).any(axis=0) if planes.dtype.kind == "f" else marked
@@ -328,7 +326,7 @@ def _read_masks(pictures: list[Picture], mask: Any) -> list[Array]:
     return found
 
 
-def _refuse_empty(holes: Iterator[Array] | list[Array]) -> None:
+def _refuse_empty(holes: list[Array]) -> None:
     for i, hole in enumerate(holes):
         if hole.all():
             raise ValueError(f"image {i} has no pixel that is known; leave it out")
