@@ -1,7 +1,7 @@
 """Noise in grey photographs: how well our Denoiser takes it out after minutes of learning, beside methods that learn nothing.
 
     python benchmarks/denoise.py [--methods clean noisy range bm3d nonlocal_means wavelets] [--sigma 15 25 50] [--minutes 10]
-                                 [--threads 2] [--device auto] [--stop 600]
+                                 [--steps 2000] [--threads 2] [--device auto] [--stop 600]
     python benchmarks/denoise.py --mnist [--minutes 3]
     python benchmarks/denoise.py --levels
 
@@ -99,6 +99,15 @@ def untrained(method, sigma, until):
                 keep(key, row)
 
 
+def steps_for(images, shared, args):
+    """Return how many steps there is time for."""
+    if args.steps is not None:
+        return args.steps
+    began = time.perf_counter()
+    Denoiser(max_steps=100, **shared).fit(images)
+    return int(100 * 60 * args.minutes / (time.perf_counter() - began))
+
+
 def learned(method, sigma, args):
     """Fit our denoiser, and judge it."""
     images = [image.astype(np.float32) / 255 for image in photographs()]
@@ -108,9 +117,7 @@ def learned(method, sigma, args):
     if method == "noisy":
         shared |= {"learn_from": "noisy"}
         images = [image + rng.normal(0, sigma / 255, image.shape).astype(np.float32) for image in images]
-    began = time.perf_counter()
-    Denoiser(max_steps=100, **shared).fit(images)
-    steps = int(100 * 60 * args.minutes / (time.perf_counter() - began))
+    steps = steps_for(images, shared, args)
     began = time.perf_counter()
     denoiser = Denoiser(max_steps=steps, max_time=60 * args.minutes, **shared).fit(images)
     row = {"minutes": args.minutes, "threads": args.threads, "device": args.device, "steps": steps}
@@ -145,9 +152,7 @@ def mnist(args):
     damaged_train, damaged = noisy(train), noisy(test)
     whole = (damaged * 255).round().astype(np.uint8)
     shared = {"level": 127.5, "device": args.device, "random_state": 0}
-    began = time.perf_counter()
-    Denoiser(max_steps=100, **shared).fit(train)
-    steps = int(100 * 60 * args.minutes / (time.perf_counter() - began))
+    steps = steps_for(train, shared, args)
     began = time.perf_counter()
     denoiser = Denoiser(max_steps=steps, max_time=60 * args.minutes, **shared).fit(train)
     fitted = time.perf_counter() - began
@@ -198,6 +203,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50])
     parser.add_argument("--methods", nargs="+", default=["clean", "noisy", "range", *HOMES])
+    parser.add_argument("--steps", type=int, help="of learning, where they are not to be found out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--stop", type=float, default=float("inf"))
