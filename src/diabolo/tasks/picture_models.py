@@ -19,7 +19,16 @@ from diabolo.checks import Ge, Gt
 from diabolo.declare import spec
 from diabolo.records import Batch, History, Loss, Schema, Table
 from diabolo.seeding import draw_seed, seeded
-from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, draw_places, padded, windows
+from diabolo.tasks.pictures import (
+    Picture,
+    are_pictures,
+    cut_patches,
+    draw_places,
+    padded,
+    pixel_range,
+    turned,
+    windows,
+)
 from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
 from diabolo.training.loop import Settings, train
 from diabolo.training.rows import Selection
@@ -76,17 +85,8 @@ class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, B
         return model
 
     def _measure(self, pictures: list[Picture], known: list[Array] | None = None) -> None:
-        """Learn the channels, and the range of pixels: of whole numbers what their type holds, else what there is."""
-        dtype = pictures[0].pixels.dtype
-        self.low_, self.range_ = 0.0, 1.0
-        if dtype.kind in "ui":
-            self.range_ = float(np.iinfo(dtype).max)
-        elif dtype.kind == "f":
-            there: list[Any] = [True] * len(pictures) if known is None else list(known)
-            low = min(float(p.planes.min(where=k, initial=np.inf)) for p, k in zip(pictures, there, strict=True))
-            high = max(float(p.planes.max(where=k, initial=-np.inf)) for p, k in zip(pictures, there, strict=True))
-            if low < 0 or high > 1:
-                self.low_, self.range_ = low, (high - low) or 1.0
+        """Learn the channels, and the range of pixels."""
+        self.low_, self.range_ = pixel_range(pictures, known)
         self.channels_ = self.n_features_in_ = len(pictures[0].planes)
 
     def _learn(
@@ -139,7 +139,7 @@ class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, B
                 Selection(rows, index[n:]),
                 objective,
                 settings,
-                augment=_turned,
+                augment=turned,
             )
         self.module_ = module.cpu().eval()
         return self
@@ -264,13 +264,3 @@ def groups(pictures: list[Picture]) -> Iterator[list[Picture]]:
 def stacked(group: list[Picture]) -> Array:
     """Return images of one size as ``(n, channels, height, width)``."""
     return np.stack([p.planes for p in group]) if len(group) > 1 else group[0].planes[None]
-
-
-def _turned(batch: Batch) -> Batch:
-    """Mirror and turn a batch of patches by a draw for all of them."""
-    flip, turns = bool(torch.rand(()) < 0.5), int(torch.randint(4, ()))
-
-    def turned(x: Tensor) -> Tensor:
-        return torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
-
-    return batch._replace(x=turned(batch.x), mask=None if batch.mask is None else turned(batch.mask))
