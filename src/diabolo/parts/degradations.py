@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 __all__ = ["DEGRADATIONS", "MARKS", "Kind", "cover", "degrade", "resolve_levels"]
 
-LINES, SPECKS = 12, 16  # scratches, and grains of dust, that an image has at most
+LINES, SPECKS = 12, 24  # scratches, and grains of dust, that an image has at most
 
 
 @dataclass(frozen=True)
