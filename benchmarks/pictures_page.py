@@ -95,15 +95,13 @@ def main():
         "Written by `python benchmarks/pictures_page.py` from [denoise.json](../benchmarks/results/denoise.json) and "
         "[restore.json](../benchmarks/results/restore.json); `benchmarks/denoise.py` and `benchmarks/restore.py` say what is "
         "measured, and how. Empty cells were not measured.",
-        "## Noise in grey photographs\n\nMean PSNR by set and standard deviation of the noise. All but ours are told it.",
+        "## Noise in grey photographs\n\nMean PSNR by set and standard deviation of the noise. The others are told it; ours learned it, or a range.",
         denoising(kept["denoise"]),
         curves(kept["denoise"]),
-        "## Digits with noise of 0.5",
-        *digits(kept["denoise"]),
-        "## The level of noise",
+        *(f"## Digits with noise of 0.5\n\n{text}" for text in digits(kept["denoise"])),
         ""
         if level is None
-        else "Root mean square error of `Denoiser.estimate_noise` on BSD68, by level: "
+        else "## The level of noise\n\nRoot mean square error of `Denoiser.estimate_noise` on BSD68, by level: "
         + ", ".join(f"{sigma}: {value:.2f}" for sigma, value in level.items())
         + ".",
         "## Holes\n\nPSNR of the pixels in holes alone, mean over Set12.",
