@@ -72,6 +72,11 @@ def digits(kept):
             )
 
 
+def estimated(row):
+    errors = ", ".join(f"{sigma}: {value:.2f}" for sigma, value in row.items())
+    return f"## The level of noise\n\nRoot mean square error of `Denoiser.estimate_noise` on BSD68, by level: {errors}."
+
+
 def holes(kept):
     names = ["half of the pixels", "lines", "squares"]
     rows = [[key, *(figure(row.get(name)) for name in names)] for key, row in kept.items()]
@@ -89,7 +94,6 @@ def holes(kept):
 def main():
     """Write the page."""
     kept = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in ("denoise", "restore")}
-    level = kept["denoise"].get("estimated level")
     parts = [
         "# Pictures cleaned and restored",
         "Written by `python benchmarks/pictures_page.py` from [denoise.json](../benchmarks/results/denoise.json) and "
@@ -99,11 +103,7 @@ def main():
         denoising(kept["denoise"]),
         curves(kept["denoise"]),
         *(f"## Digits with noise of 0.5\n\n{text}" for text in digits(kept["denoise"])),
-        ""
-        if level is None
-        else "## The level of noise\n\nRoot mean square error of `Denoiser.estimate_noise` on BSD68, by level: "
-        + ", ".join(f"{sigma}: {value:.2f}" for sigma, value in level.items())
-        + ".",
+        estimated(kept["denoise"].get("estimated level", {})),
         "## Holes\n\nPSNR of the pixels in holes alone, mean over Set12.",
         holes(kept["restore"]),
     ]
