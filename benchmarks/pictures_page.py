@@ -99,7 +99,8 @@ def main():
         "Written by `python benchmarks/pictures_page.py` from [denoise.json](../benchmarks/results/denoise.json) and "
         "[restore.json](../benchmarks/results/restore.json); `benchmarks/denoise.py` and `benchmarks/restore.py` say what is "
         "measured, and how. Empty cells were not measured.",
-        "## Noise in grey photographs\n\nMean PSNR by set and standard deviation of the noise. The others are told it; ours learned it, or a range.",
+        "## Noise in grey photographs\n\nMean PSNR by set and standard deviation of the noise. The others are told it; ours "
+        "learned it, or a range.",
         denoising(kept["denoise"]),
         curves(kept["denoise"]),
         *(f"## Digits with noise of 0.5\n\n{text}" for text in digits(kept["denoise"])),
