@@ -159,9 +159,9 @@ def main():
             row[f"{name} seconds"] = time.perf_counter() - began
             row[name] = float(np.mean([within(*triple) for triple in zip(images, done, masks, strict=True)]))
             print(method, name, row[name], flush=True)
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        kept[method if method != "diabolo" else f"diabolo, {row['steps']} steps"] = row
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            kept[method if method != "diabolo" else f"diabolo, {row['steps']} steps"] = row
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
