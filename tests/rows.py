@@ -47,6 +47,7 @@ from diabolo import (
     OrderedAutoencoder,
     RegularizedAutoencoder,
     ResidualVQVAE,
+    Restorer,
     RobustAutoencoder,
     SeriesAnomalyDetector,
     SparseAutoencoder,
@@ -266,6 +267,7 @@ ROWS = [
             "check_methods_subset_invariance": IN_ORDER,
         },
     ),
+    Row("Restorer", (Restorer(Imputer(Autoencoder(1, **QUICK)), random_state=0),)),
     Row("Denoiser", (Denoiser(Autoencoder(1, **QUICK), random_state=0),)),
     Row(
         "Imputer",
@@ -277,7 +279,8 @@ ROWS = [
     ),
 ]
 
-MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer")]
+TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer", "Restorer")
+MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 
 VARIANTS = [(row.name, variant) for row in MODELS for variant in row.variants]

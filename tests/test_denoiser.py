@@ -1,5 +1,7 @@
 """Images of any size without their noise: what comes back, tiles, layouts, learning from noisy images, odd input."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from diabolo import Autoencoder, Denoiser
 from diabolo.checks import ParameterError
 from diabolo.cli.app import main
 from diabolo.metrics import psnr
-from diabolo.parts.networks.unet import REACH, STRIDE, ResidualUNet
-from diabolo.tasks import denoising
-from diabolo.tasks.pictures import in_tiles, read_pictures
+from diabolo.parts.degradations import degrade
+from diabolo.parts.networks.unet import ResidualUNet
+from diabolo.tasks import denoising, picture_models
+from diabolo.tasks.pictures import read_pictures, windows
 
 
 def scene(height, width, seed, dtype=np.uint8):
@@ -40,8 +43,8 @@ SMALL = {"width": 16, "max_steps": 120, "random_state": 0, "device": "cpu", "pre
 @pytest.fixture(scope="module", autouse=True)
 def small_training():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(denoising, "PATCHES", 640)
-        patch.setattr(denoising, "HELD_OUT", 64)
+        patch.setattr(picture_models, "PATCHES", 640)
+        patch.setattr(picture_models, "HELD_OUT", 64)
         yield
 
 
@@ -71,35 +74,38 @@ def test_noisy_images_alone_are_enough(small_training):
 def test_tiles_have_no_seams(fitted, monkeypatch):
     image = noisy(scene(203, 251, 5), 30)
     whole = fitted.transform([image])[0]
-    monkeypatch.setattr(denoising, "TILE", 64)
+    monkeypatch.setattr(picture_models, "TILE", 64)
     # convolutions of other sizes add in another order: a value near a half may be rounded to either side
     assert np.abs(fitted.transform([image])[0].astype(int) - whole).max() <= 1
 
 
-def test_no_pixel_depends_on_others_out_of_reach():
+@pytest.mark.parametrize("depth", [1, 2])
+def test_no_pixel_depends_on_others_out_of_reach(depth):
     torch.manual_seed(0)
-    net = ResidualUNet(1, 4).eval()
+    net = ResidualUNet(1, 4, depth=depth).eval()
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    x = torch.zeros(1, 1, 160, 160)
-    at = 80
-    touched = torch.zeros(160, 160, dtype=torch.bool)
-    for dy in range(STRIDE):  # a pixel of each place in a cell
+    size, at = 4 * net.reach, 2 * net.reach
+    x = torch.zeros(1, 1, size, size)
+    touched = torch.zeros(size, size, dtype=torch.bool)
+    for dy in range(net.stride):  # a pixel of each place in a cell
         y = x.clone()
         y[0, 0, at + dy, at + dy] = 100.0
         touched |= (net(y) - net(x))[0, 0].abs() > 0
     rows = touched.any(dim=1).nonzero()[:, 0]
-    assert at + STRIDE - 1 - int(rows.min()) <= REACH + STRIDE - 1
-    assert int(rows.max()) - at <= REACH + STRIDE - 1
+    assert at + net.stride - 1 - int(rows.min()) <= net.reach + net.stride - 1
+    assert int(rows.max()) - at <= net.reach + net.stride - 1
+    assert net.reach % net.stride == 0
 
 
 def test_tiles_visit_every_pixel_once():
-    image = np.random.default_rng(0).random((2, 70, 45)).astype(np.float32)
-    out = np.full_like(image, np.nan)
-    for rows, columns, tile in in_tiles(image, lambda x: x, side=32, reach=8, multiple=4):
-        assert np.isnan(out[:, rows, columns]).all()
-        out[:, rows, columns] = tile
-    np.testing.assert_array_equal(out, image)
+    seen = np.zeros((70, 45), dtype=int)
+    for inner, outer in windows(70, 45, side=32, reach=8):
+        seen[inner] += 1
+        for i, o, length in zip(inner, outer, seen.shape, strict=True):
+            assert o.start == max(0, i.start - 8)
+            assert o.stop == min(length, i.stop + 8)
+    assert (seen == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -127,22 +133,6 @@ def test_every_layout_and_type_comes_back(shape, dtype, small_training):
         assert all(b.shape == tuple(g.shape) and b.dtype == g.dtype for b, g in zip(back, given, strict=True))
     # the network starts as the identity, and two steps change little
     assert np.abs(learned.transform(images)[0].astype(float) - images[0]).mean() < 0.2 * top
-
-
-def test_kinds_of_noise_are_what_they_say():
-    x = torch.full((64, 1, 32, 32), 0.25)
-    drawn = {}
-    for noise, level in (("gaussian", 25.5), ("poisson", 25.5), ("salt_and_pepper", 0.2)):
-        denoiser = Denoiser(noise=noise, level=level)
-        denoiser.range_ = 255.0
-        denoiser.level_ = denoiser._levels(np.uint8)
-        torch.manual_seed(0)
-        drawn[noise] = denoiser._noisy(x)
-    # 65,536 draws: a standard deviation within half a percent, a share within a percent of one
-    assert float(drawn["gaussian"].std()) == pytest.approx(0.1, rel=0.02)
-    assert float(drawn["poisson"].std()) == pytest.approx(0.1 * 0.25**0.5, rel=0.02)
-    assert float((drawn["salt_and_pepper"] != 0.25).float().mean()) == pytest.approx(0.2, abs=0.01)
-    assert set(drawn["salt_and_pepper"].unique().tolist()) == {0.0, 0.25, 1.0}
 
 
 def test_neighbours_are_beside_each_other_in_their_cell():
@@ -195,10 +185,49 @@ def test_bad_input(fitted):
         Denoiser().fit([np.full((9, 9), np.nan)])
     with pytest.raises(ValueError, match="there is no image"):
         read_pictures([])
-    with pytest.raises(ParameterError, match="a range"):
-        Denoiser(level=(30.0, 10.0)).fit(CLEAN)
-    with pytest.raises(ParameterError, match="shares below 1"):
-        Denoiser(noise="salt_and_pepper", level=2.0).fit(CLEAN)
+    for parameters, message in (
+        ({"level": (30.0, 10.0)}, "a range"),
+        ({"noise": "salt_and_pepper", "level": 2.0}, "share of pixels from 0 to 0.99"),
+        ({"noise": "jpeg", "level": (0.0, 50.0)}, "quality from 1 to 100"),
+        ({"noise": ("gaussian", "blur"), "level": 20.0}, "is for one kind of 2; name them"),
+        ({"noise": ("gaussian", "blur"), "level": {"jpeg": 20.0}}, "'jpeg' is given a level and is not among"),
+        ({"noise": "gausian"}, "Did you mean 'gaussian'"),
+        ({"noise": ("blur", "blurr")}, "expected"),
+        ({"noise": ()}, "no kind"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            Denoiser(**parameters).fit(CLEAN)
+
+
+@pytest.mark.parametrize("sigma", [5, 15, 25, 50])
+def test_noise_is_estimated_from_the_image_alone(sigma):
+    rng = np.random.default_rng(sigma)
+    image = scene(120, 150, 3, float)
+    found = Denoiser.estimate_noise([image + rng.normal(0, sigma, image.shape)])
+    # the median of 256 sizes is off by 5 % or so, and the least of 63 blocks stands for all
+    np.testing.assert_allclose(found, sigma, rtol=0.1)
+    colour = np.stack([image, image[::-1], image.T[:120, :120].repeat(2, axis=1)[:, :150]], axis=2)
+    np.testing.assert_allclose(Denoiser.estimate_noise([colour + rng.normal(0, sigma, colour.shape)]), sigma, rtol=0.1)
+
+
+def test_noise_cannot_be_estimated_of():
+    with pytest.raises(ValueError, match="image 1 has 9 x 40 pixels; expected sides of at least 19"):
+        Denoiser.estimate_noise([np.zeros((20, 20)), np.zeros((9, 40))])
+    with pytest.raises(ValueError, match="a single image is a list of one"):
+        Denoiser.estimate_noise(np.zeros((20, 20)))
+    assert Denoiser.estimate_noise([np.zeros((20, 20))]) == 0
+
+
+def test_mixtures_are_undone(small_training):
+    noise = ("blur", "salt_and_pepper")
+    learned = Denoiser(noise=noise, level={"blur": 1.0, "salt_and_pepper": (0.05, 0.2)}, **SMALL).fit(CLEAN)
+    clean = scene(75, 130, 99)
+    x = torch.from_numpy(clean[None, None].astype(np.float32) / 255)
+    torch.manual_seed(0)
+    damaged = degrade(x, {"blur": (1.0, 1.0), "salt_and_pepper": (0.1, 0.1)})[0, 0].numpy()
+    damaged = (damaged * 255).round().astype(np.uint8)
+    # a tenth of the pixels, off by half the range, are all but gone
+    assert psnr(clean, learned.transform([damaged])[0], 255) > psnr(clean, damaged, 255) + 6
 
 
 def test_psnr():
@@ -213,7 +242,7 @@ def test_psnr():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, small_training):
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
     for name in ("clean", "noisy"):
@@ -236,12 +265,12 @@ def folder(tmp_path, monkeypatch):
 
 def test_files_are_cleaned_in_their_mode(folder, capsys):
     _, opened = folder
-    command = ["--steps", "60", "--seed", "0", "--quiet"]
+    command = ["--steps", "10", "--seed", "0", "--quiet"]
     assert main(["denoise", "noisy/grey.png", "-o", "out.png", "--clean", "clean", "--save", "m", *command]) == 0
     assert opened("out.png")[0] == "L"
     broken = Path("noisy/broken.png")
     broken.write_bytes(b"no image")
-    assert main(["denoise", "m", "noisy", "-o", "done"]) == 1
+    assert main(["denoise", "m", "noisy", "-o", "done", "--report", "page.html"]) == 1
     said = capsys.readouterr().err
     assert "broken.png cannot be read as an image" in said
     assert "cleaned 3 image(s); 1 could not be read" in said
@@ -252,6 +281,29 @@ def test_files_are_cleaned_in_their_mode(folder, capsys):
     broken.unlink()
     assert main(["denoise", "noisy", "-o", "self", *command]) == 0  # grey and colour together, without clean images
     assert opened("self/colour.png")[1].shape == (50, 70, 3)
+    page = Path("page.html").read_text()
+    assert "3 images cleaned" in page
+    assert page.count("data:image/png;base64,") == 3 * 4
+    capsys.readouterr()
+    mixture = ["denoise", "noisy/grey.png", "-o", "out.png", "--clean", "clean", "--steps", "2", "--seed", "0"]
+    assert main([*mixture, "--noise", "gaussian,blur,scratches"]) == 0
+    assert main([*mixture, "--noise", "gaussian,blurr"]) == 1
+    capsys.readouterr()
+    assert main(mixture) == 0
+    levels = [float(word) for word in capsys.readouterr().err.split("is put on")[0].split() if word[0].isdigit()]
+    assert levels[0] < 30 < levels[1]  # as much as the image has
+
+
+def colour_of_16_bits(width=4, height=3):
+    """Return a PNG file of which only the first rows are there, where it is large."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes(6 * min(width, 4))) * min(height, 3)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
 
 
 def test_files_that_do_not_fit(folder, capsys):
@@ -267,6 +319,12 @@ def test_files_that_do_not_fit(folder, capsys):
     ):
         assert main(arguments) in (1, 2)
         assert message in capsys.readouterr().err
+    Path("colour16.png").write_bytes(colour_of_16_bits())
+    assert main(["denoise", "colour16.png", "-o", "x.png"]) == 1
+    assert "colours of 16 bits, of which only 8 would be read" in capsys.readouterr().err
+    Path("huge.png").write_bytes(colour_of_16_bits(50_000, 50_000))
+    assert main(["denoise", "huge.png", "-o", "x.png"]) == 1
+    assert "claims to have 50000 x 50000 pixels" in capsys.readouterr().err
     deep = (scene(30, 30, 1).astype(np.uint16) << 8) + 7
     make(deep).save("deep.png")
     assert main(["denoise", "deep.png", "-o", "x.png", "--steps", "2", "--quiet"]) == 0

@@ -150,7 +150,8 @@ def test_save_and_load_give_the_same_estimator(row: Row, tmp_path):
     again = diabolo.load(tmp_path / "m", build=build)
     assert repr(again) == repr(model)
     np.testing.assert_array_equal(answer(again, X), answer(model, X))
-    inner = again.models_[0] if hasattr(again, "models_") else getattr(again, "autoencoder_", again)
+    inner = getattr(again, "imputer_", again)
+    inner = inner.models_[0] if hasattr(inner, "models_") else getattr(inner, "autoencoder_", inner)
     assert len(inner.history_) == 3
 
 
@@ -162,7 +163,7 @@ def test_frames_come_back_as_frames(row: Row):
     if row in MODELS:
         assert model.reconstruct(frame).columns == ["a", "b", "c", "d"]
         assert isinstance(model.inverse_transform(model.transform(frame)), pl.DataFrame)
-    elif row.name == "Denoiser":
+    elif row.name in ("Denoiser", "Restorer"):
         assert model.transform(frame).columns == ["a", "b", "c", "d"]
     elif row.name == "Imputer":
         assert model.transform(frame).equals(frame)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diabolo.tasks.compression import Compressor
     from diabolo.tasks.denoising import Denoiser
     from diabolo.tasks.imputation import Imputer
+    from diabolo.tasks.restoring import Restorer
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
@@ -92,6 +93,7 @@ __all__ = [
     "PosteriorCollapseWarning",
     "RegularizedAutoencoder",
     "ResidualVQVAE",
+    "Restorer",
     "RobustAutoencoder",
     "SeriesAnomalyDetector",
     "SparseAutoencoder",
@@ -145,6 +147,7 @@ _HOME = {
     "PosteriorCollapseWarning": "diabolo.zoo.activity",
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",
+    "Restorer": "diabolo.tasks.restoring",
     "RobustAutoencoder": "diabolo.zoo.regularised",
     "SeriesAnomalyDetector": "diabolo.tasks.series",
     "SparseAutoencoder": "diabolo.zoo.sparse",

@@ -56,6 +56,7 @@ def _build(tokens: list[str]) -> App:
         anomalies.anomalies,
         impute.impute,
         denoise.denoise,
+        denoise.restore,
         compress.compress,
         compress.decompress,
         commands.report,

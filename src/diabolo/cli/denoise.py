@@ -1,9 +1,9 @@
-"""The command that takes noise out of image files."""
+"""The commands that take noise out of image files, and that fill what is missing in them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,41 +15,53 @@ if TYPE_CHECKING:
 
     from diabolo.cli.pictures import PictureFile
 
-__all__ = ["denoise"]
+__all__ = ["denoise", "restore"]
+
+SHOWN = 8  # images of a report
+ESTIMATED = 20  # images that the level of noise is taken from
+
+Output = Annotated[
+    Path, Parameter(name=["--output", "-o"], help="The image to write, or the folder where a folder is worked through.")
+]
+Clean = Annotated[
+    Path | None, Parameter(help="Folder of clean images to learn from, instead of the given ones.", show_default=False)
+]
+Images = Annotated[Path | None, Parameter(help="The image or folder, after a model.", show_default=False)]
+Steps = Annotated[int, Parameter(help="Steps of learning.")]
+Seed = Annotated[int | None, Parameter(help="Seed.", show_default=False)]
+Save = Annotated[Path | None, Parameter(help="Folder to keep the model in, for other images.", show_default=False)]
+Report = Annotated[Path | None, Parameter(help="HTML page to write, with images before and after.", show_default=False)]
 
 
 def denoise(
     source: Annotated[
         Path, Parameter(help="Folder of a denoiser that --save wrote; or an image, or a folder of images, to clean.")
     ],
-    images: Annotated[
-        Path | None, Parameter(help="The image or folder to clean, after a denoiser.", show_default=False)
-    ] = None,
+    images: Images = None,
     /,
     *,
-    output: Annotated[
-        Path, Parameter(name=["--output", "-o"], help="The image to write, or the folder where a folder is cleaned.")
-    ],
-    clean: Annotated[
-        Path | None,
-        Parameter(help="Folder of clean images to learn from, instead of the noisy ones.", show_default=False),
-    ] = None,
+    output: Output,
+    clean: Clean = None,
     noise: Annotated[
-        Literal["gaussian", "poisson", "salt_and_pepper"],
-        Parameter(help="What is put on clean images to learn from."),
+        str,
+        Parameter(
+            help="What is put on clean images to learn from: gaussian, poisson, salt_and_pepper, jpeg, blur, scratches, dust, or "
+            "several, separated by commas.",
+            metavar="KIND,...",
+        ),
     ] = "gaussian",
     level: Annotated[
         float | None,
         Parameter(
-            help="How much, in units of the pixels or as a share of them; a range of levels by default.",
+            help="How much, of one kind: see the kinds of Denoiser. By default about as much normal noise as the images seem to "
+            "have, and a range from little to much of other kinds.",
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[int, Parameter(help="Steps of learning.")] = 2000,
-    seed: Annotated[int | None, Parameter(help="Seed.", show_default=False)] = None,
-    save: Annotated[
-        Path | None, Parameter(help="Folder to keep the denoiser in, for other images.", show_default=False)
-    ] = None,
+    steps: Steps = 2000,
+    seed: Seed = None,
+    save: Save = None,
+    report: Report = None,
     quiet: Quiet = False,
 ) -> int:
     """Take noise out of images.
@@ -60,83 +72,201 @@ def denoise(
     """
     import diabolo
     from diabolo.cli.data import say
-    from diabolo.cli.output import check_place
-    from diabolo.cli.pictures import list_pictures, write_picture
+    from diabolo.cli.pictures import by_channels, read_alike
 
-    given = images if images is not None else source
-    files = list_pictures(given)
-    many = given.is_dir()
-    if many and output.is_file():
-        raise UsageError(f"--output {output} is a file; expected a folder for the images of {given}")
-    check_place(output)
-    read, failed = _read(files, alone=not many)
+    given, files = _given(source, images, output, clean, save)
     if images is not None:
-        if clean is not None or save is not None:
-            raise UsageError(f"{source} is used as it was fitted; leave out --clean and --save")
-        denoiser = diabolo.load(source)
-        if not hasattr(denoiser, "module_"):
-            raise UsageError(f"{source} holds no denoiser of images; diabolo denoise --save makes one")
+        denoiser = _loaded(source, diabolo.Denoiser)
     else:
-        if (source / "config.json").exists():
-            raise UsageError(f"{source} is a model: name the image or folder to clean after it")
-        learned = _read(list_pictures(clean), alone=False)[0] if clean is not None else read
+        kinds = tuple(noise.split(","))
+        learned, _ = read_alike(files if clean is None else _pictures(clean))
+        levels: Any = "auto" if level is None else level
+        if clean is not None and level is None and kinds == ("gaussian",):
+            levels = _estimated(files, learned[0].dtype)
+            if not quiet:
+                say(f"noise of a standard deviation from {levels[0]:.3g} to {levels[1]:.3g} is put on clean images")
         denoiser = diabolo.Denoiser(
-            noise=noise,
-            level="auto" if level is None else level,
+            noise=kinds[0] if len(kinds) == 1 else kinds,  # type: ignore[arg-type]  # checked in fit
+            level=levels,
             learn_from="noisy" if clean is None else "clean",
             max_steps=steps,
             random_state=seed,
             verbose=0 if quiet else 1,
-        )
-        denoiser.fit(_alike([file.pixels for file in learned]))
-        denoiser.set_params(verbose=0)
+        ).fit(learned)
         if save is not None:
             denoiser.save(save)
-    if many:
-        output.mkdir(parents=True, exist_ok=True)
-    for file in read:
-        write_picture(output / file.path.name if many else output, _cleaned(denoiser, file.pixels), file.alpha)
-    if not quiet:
-        say(f"cleaned {len(read)} image(s)" + (f"; {failed} could not be read" if failed else ""))
-    return 1 if failed else 0
+
+    def work(file: PictureFile) -> tuple[NDArray[Any], None]:
+        return by_channels(denoiser.channels_, file.pixels, denoiser.transform), None
+
+    return _all(files, output, work, many=given.is_dir(), quiet=quiet, report=report, what="cleaned")
 
 
-def _read(files: list[Path], *, alone: bool) -> tuple[list[PictureFile], int]:
-    """Read image files; of many those that cannot be read are named and counted."""
-    from diabolo.cli.data import say
+def restore(
+    source: Annotated[
+        Path, Parameter(help="Folder of a restorer that --save wrote; or an image, or a folder of images, to restore.")
+    ],
+    images: Images = None,
+    /,
+    *,
+    output: Output,
+    mask: Annotated[
+        Path | None,
+        Parameter(
+            help="Image that is not black where pixels are to be filled; for a folder, a folder with a mask of each name.",
+            show_default=False,
+        ),
+    ] = None,
+    missing_value: Annotated[
+        int | None, Parameter(help="The value that pixels to be filled have in all channels.", show_default=False)
+    ] = None,
+    clean: Clean = None,
+    steps: Steps = 2000,
+    seed: Seed = None,
+    save: Save = None,
+    report: Report = None,
+    quiet: Quiet = False,
+) -> int:
+    """Fill what is missing in images, or covered by scratches and dust.
+
+    All other pixels stay as they are. Without --mask and --missing-value, damage is found by itself, which needs a model, or
+    --clean images to learn from. Without those, a model learns from what the given images show outside the holes. Files of a
+    folder that cannot be read are named, and the others are restored.
+    """
+    import numpy as np
+
+    import diabolo
+    from diabolo.cli.pictures import by_channels, read_alike, read_picture
+
+    given, files = _given(source, images, output, clean, save)
+    if mask is not None and missing_value is not None:
+        raise UsageError("--mask and --missing-value say the same; leave one of them out")
+    if mask is not None and mask.is_dir() != given.is_dir():
+        raise UsageError(f"--mask {mask}: expected a mask for an image, or a folder of masks for a folder")
+
+    def holes(file: PictureFile) -> NDArray[Any] | None:
+        pixels = file.pixels
+        if missing_value is not None:
+            return np.asarray(pixels == missing_value if pixels.ndim == 2 else (pixels == missing_value).all(axis=2))
+        if mask is None:
+            return None
+        drawn = read_picture(mask / file.path.name if mask.is_dir() else mask).pixels
+        found = drawn if drawn.ndim == 2 else drawn.max(axis=2)
+        if found.shape != pixels.shape[:2]:
+            raise ValueError(
+                f"the mask of {file.path} has {found.shape[1]} x {found.shape[0]} pixels, the image "
+                f"{pixels.shape[1]} x {pixels.shape[0]}"
+            )
+        return np.asarray(found > 0)
+
+    if images is not None:
+        restorer = _loaded(source, diabolo.Restorer)
+    else:
+        if clean is None and mask is None and missing_value is None:
+            raise UsageError(
+                "name the holes with --mask or --missing-value, or --clean images to learn from what damage is"
+            )
+        learned, kept = read_alike(files if clean is None else _pictures(clean))
+        known = None if clean is not None else [holes(read_picture(path)) for path in kept]
+        restorer = diabolo.Restorer(max_steps=steps, random_state=seed, verbose=0 if quiet else 1).fit(
+            learned, mask=known
+        )
+        if save is not None:
+            restorer.save(save)
+
+    def work(file: PictureFile) -> tuple[NDArray[Any], NDArray[Any]]:
+        hole = holes(file)
+        if hole is None:
+            seen: list[NDArray[Any]] = []
+
+            def find(planes: list[NDArray[Any]]) -> list[NDArray[Any]]:
+                seen.extend(restorer.find_damage(planes))
+                return planes
+
+            by_channels(restorer.channels_, file.pixels, find)
+            hole = np.logical_or.reduce(seen)
+        filled = by_channels(
+            restorer.channels_, file.pixels, lambda planes: restorer.transform(planes, mask=[hole] * len(planes))
+        )
+        return filled, hole
+
+    return _all(files, output, work, many=given.is_dir(), quiet=quiet, report=report, what="restored")
+
+
+def _given(
+    source: Path, images: Path | None, output: Path, clean: Path | None, save: Path | None
+) -> tuple[Path, list[Path]]:
+    """Return what is worked on, and its files; refuse what cannot be meant before any long work."""
+    from diabolo.cli.output import check_place
+
+    if images is not None and (clean is not None or save is not None):
+        raise UsageError(f"{source} is used as it was fitted; leave out --clean and --save")
+    if images is None and (source / "config.json").exists():
+        raise UsageError(f"{source} is a model: name the image or folder to work on after it")
+    given = images if images is not None else source
+    files = _pictures(given)
+    if given.is_dir() and output.is_file():
+        raise UsageError(f"--output {output} is a file; expected a folder for the images of {given}")
+    check_place(output)
+    return given, files
+
+
+def _pictures(path: Path) -> list[Path]:
+    from diabolo.cli.pictures import list_pictures
+
+    return list_pictures(path)
+
+
+def _loaded(folder: Path, kind: type[Any]) -> Any:
+    import diabolo
+
+    model = diabolo.load(folder)
+    if not isinstance(model, kind) or not hasattr(model, "module_"):
+        command = {"Denoiser": "denoise", "Restorer": "restore"}[kind.__name__]
+        raise UsageError(f"{folder} holds no {kind.__name__} of images; diabolo {command} --save makes one")
+    return model
+
+
+def _estimated(files: list[Path], dtype: Any) -> tuple[float, float]:
+    """Return a range of levels around those that images seem to have, in units of the pixels that are learned."""
+    import numpy as np
+
+    import diabolo
     from diabolo.cli.pictures import read_picture
 
-    read, failed = [], 0
-    for path in files:
+    levels = []
+    for path in files[:: max(1, len(files) // ESTIMATED)]:
         try:
-            read.append(read_picture(path))
-        except ValueError as error:
-            if alone:
-                raise
-            say(f"error: {error}")
-            failed += 1
-    if not read:
-        raise ValueError(f"none of {failed} images could be read")
-    return read, failed
+            pixels = read_picture(path).pixels
+            (level,) = diabolo.Denoiser.estimate_noise([pixels])
+        except ValueError:
+            continue  # what cannot be read is named when it is its turn; what is too small tells nothing
+        levels.append(level * np.iinfo(dtype).max / np.iinfo(pixels.dtype).max)
+    if not levels:
+        raise ValueError("the images are too small to tell how much noise they have; say it with --level")
+    return 0.8 * min(levels), 1.2 * max(levels)
 
 
-def _alike(pictures: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Return images in one mode: in colour where any is, in 8 bits unless all have 16."""
-    import numpy as np
+def _all(files: list[Path], output: Path, work: Any, *, many: bool, quiet: bool, report: Path | None, what: str) -> int:
+    """Work through files, and write the page about some of them."""
+    from diabolo.cli.data import say
+    from diabolo.cli.pictures import work_through
 
-    colour = any(p.ndim == 3 for p in pictures)
-    deep = all(p.dtype == np.uint16 for p in pictures)
-    eight = [p if deep or p.dtype == np.uint8 else (p >> 8).astype(np.uint8) for p in pictures]
-    return [np.repeat(p[..., None], 3, axis=2) if colour and p.ndim == 2 else p for p in eight]
+    shown: list[tuple[str, Any, Any, Any]] = []
 
+    def watched(file: PictureFile) -> NDArray[Any]:
+        after, mask = work(file)
+        if report is not None and len(shown) < SHOWN:
+            shown.append((file.path.name, file.pixels, after, mask))
+        return after  # type: ignore[no-any-return]
 
-def _cleaned(denoiser: Any, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Clean an image, plane by plane where the denoiser knows one channel, as grey colour where it knows three."""
-    import numpy as np
+    done, failed = work_through(files, output, watched, many=many, quiet=quiet)
+    if report is not None:
+        from diabolo.report import write_picture_report
 
-    if denoiser.channels_ == 1 and pixels.ndim == 3:
-        return np.stack(denoiser.transform([pixels[..., c] for c in range(pixels.shape[2])]), axis=2)
-    if denoiser.channels_ == 3 and pixels.ndim == 2:
-        coloured = denoiser.transform([np.repeat(pixels[..., None], 3, axis=2)])[0]
-        return np.asarray(np.rint(coloured.mean(axis=2)).astype(pixels.dtype))
-    return np.asarray(denoiser.transform([pixels])[0])
+        names, before, after, masks = zip(*shown, strict=True)
+        title = f"{done} image{'s' if done != 1 else ''} {what}"
+        write_picture_report(before, after, report, masks=None if masks[0] is None else masks, names=names, title=title)
+    if not quiet:
+        say(f"{what} {done} image(s)" + (f"; {failed} could not be read" if failed else ""))
+    return 1 if failed else 0

@@ -16,5 +16,6 @@ Examples
 from __future__ import annotations
 
 from diabolo.report.build import build_report, write_report
+from diabolo.report.pictures import write_picture_report
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["build_report", "write_picture_report", "write_report"]

@@ -22,7 +22,7 @@ from diabolo.report.facts import gather
 from diabolo.report.timeline import events_page
 from diabolo.tasks.series import SeriesAnomalyDetector
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["build_report", "load_part", "load_template", "write_report"]
 
 
 def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = None, title: str | None = None) -> str:
@@ -63,11 +63,11 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
     facts = gather(model, X, condition)
     known = read_labels(labels, facts.n)
     summary = sections.summary(facts)
-    script = _part("map.js")
-    return _template().render(
+    script = load_part("map.js")
+    return load_template().render(
         title=title if title is not None else f"{summary['kind']} on {summary['given']}",
         version=diabolo.__version__,
-        style=Markup(_part("style.css")),
+        style=Markup(load_part("style.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
@@ -88,10 +88,10 @@ def _events_report(model: SeriesAnomalyDetector, X: Any, labels: Any, condition:
         raise TypeError("the page about series has no labels and no condition; leave them out")
     check_is_fitted(model)
     page = events_page(model, X)
-    return _template("events.html").render(
+    return load_template("events.html").render(
         title=title if title is not None else f"Anomalies in series: {page['events']} events in {page['rows']} rows",
         version=diabolo.__version__,
-        style=Markup(_part("style.css")),
+        style=Markup(load_part("style.css")),
         page=page,
     )
 
@@ -126,13 +126,13 @@ def write_report(
     return path
 
 
-def _part(name: str) -> str:
+def load_part(name: str) -> str:
     """Return a file of this package."""
     return files("diabolo.report").joinpath(name).read_text(encoding="utf-8")
 
 
 @functools.cache
-def _template(name: str = "template.html") -> Template:
+def load_template(name: str = "template.html") -> Template:
     """Return a page, with every value escaped that goes into it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, lstrip_blocks=True)
-    return environment.from_string(_part(name))
+    return environment.from_string(load_part(name))

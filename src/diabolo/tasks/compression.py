@@ -22,7 +22,7 @@ from diabolo.seeding import draw_seed, seeded
 from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter
 from diabolo.tasks.image_codes import QUALITIES, ImageCoder, rate_distortion
 from diabolo.tasks.image_transform import PATCH, ImageCodec
-from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, pixel_range, read_pictures, turned
+from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, draw_places, pixel_range, read_pictures, turned
 from diabolo.tasks.symbols import MalformedError
 from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
 from diabolo.training.loop import Settings, train
@@ -119,8 +119,9 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
         rng = np.random.default_rng(seed)
         planes = [_centred(p.planes, low, spread) for p in pictures]
         aside = planes[-max(1, len(planes) // 10) :]  # the weights to keep are chosen by images that are not learned
-        learned = cut_patches(planes[: -len(aside)] or planes, self.patches, SIDE, rng)
-        judged = cut_patches(aside, min(HELD_OUT, self.patches), SIDE, rng)
+        taken = planes[: -len(aside)] or planes
+        learned = cut_patches(taken, draw_places(taken, self.patches, SIDE, rng), SIDE)
+        judged = cut_patches(aside, draw_places(aside, min(HELD_OUT, self.patches), SIDE, rng), SIDE)
         self.channels_ = len(planes[0])
         schema = Schema("image", (self.channels_, SIDE, SIDE), self.patches, "unit", shared_unit=True)
         rows = Table(schema, torch.from_numpy(np.concatenate([learned, judged]))).to(device)

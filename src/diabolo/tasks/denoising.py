@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, clone
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diabolo.checks import Ge, Gt, ParameterError, check_parameters
+from diabolo.checks import ParameterError, check_parameters
 from diabolo.declare import register, spec
 from diabolo.estimator import BaseAutoencoder
-from diabolo.parts.networks.unet import REACH, STRIDE, ResidualUNet
-from diabolo.records import Batch, History, Loss, Schema, Table
-from diabolo.seeding import draw_seed, seeded
-from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, in_tiles, pixel_range, read_pictures, turned
-from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
-from diabolo.training.loop import Settings, train
-from diabolo.training.rows import Selection
+from diabolo.parts.degradations import DEGRADATIONS, degrade, resolve_levels
+from diabolo.parts.networks.unet import ResidualUNet
+from diabolo.records import Batch, Loss
+from diabolo.tasks.noise_level import LEAST, noise_level
+from diabolo.tasks.picture_models import PictureModel, groups, handed_back, in_nats, stacked
+from diabolo.tasks.pictures import Picture, are_pictures, read_pictures
 from diabolo.zoo.vanilla import DenoisingAutoencoder
 
 __all__ = ["Denoiser"]
 
 Array = NDArray[Any]
-PATCHES, SIDE = 12_800, 48  # to learn from at most, and pixels of a side
-BATCH = 32
-HELD_OUT = 256  # patches that the weights to keep are chosen by
-TILE = 256
-SPREAD = 0.01  # standard deviation of what is left of the noise, by which squared errors become nats: it scales the loss alone
+Noise = Literal["gaussian", "poisson", "salt_and_pepper", "jpeg", "blur", "scratches", "dust"]
+Level = float | tuple[float, ...]
+SIDE = 48  # of the patches to learn from
+
+
+@spec
+class RowsByAutoencoder:
+    """The parameter that comes first."""
+
+    autoencoder: Annotated[
+        BaseAutoencoder | None,
+        "the model of tables and series; None is a DenoisingAutoencoder",
+    ] = field(default=None, kw_only=False)
 
 
 @register
 @spec
-class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class Denoiser(PictureModel, RowsByAutoencoder):
     r"""Takes noise out of images of any size, and of tables and series.
 
     For images a convolutional network learns from patches what to add to a noisy one: of clean images, which it makes noisy by
@@ -51,6 +55,16 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
     noise of neighbouring pixels must be independent). It sees images of one type of numbers and as many channels, grey or
     colour, and takes them of any size: in tiles without seams, in memory for one tile. Images come back as they are given: list
     or stack, channels first or last, in their type of numbers.
+
+    Noise stands for all that spoils an image as a whole; where pixels are whole numbers, it ends at black and white as in
+    files. A level is, by kind,
+
+    - ``"gaussian"``: the standard deviation of normal noise, in units of the pixels;
+    - ``"poisson"``: that of counted light where the image is white; its variance is in proportion to brightness;
+    - ``"salt_and_pepper"``: the share of pixels that become the lowest or the highest value;
+    - ``"jpeg"``: the quality of a JPEG file, from 1 to 100 (the extra ``image`` installs Pillow, which writes it);
+    - ``"blur"``: the standard deviation of a Gaussian blur, in pixels;
+    - ``"scratches"``, ``"dust"``: the share of pixels that they touch, light or dark.
 
     Tables and series are rebuilt by an autoencoder.
 
@@ -85,36 +99,20 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
     (1297, 8, 8)
     """
 
-    autoencoder: Annotated[
-        BaseAutoencoder | None,
-        "the model of tables and series; None is a DenoisingAutoencoder",
-    ] = field(default=None, kw_only=False)
     noise: Annotated[
-        Literal["gaussian", "poisson", "salt_and_pepper"],
-        "what is put on clean images: normal noise; the noise of counted light, whose variance is in proportion to brightness; "
-        "or pixels that become the lowest or the highest value",
+        Noise | tuple[Noise, ...],
+        "what is put on clean images; of several kinds one after the other",
     ] = "gaussian"
     level: Annotated[
-        float | tuple[float, ...] | Literal["auto"],
-        "how much: a standard deviation in units of the pixels (of 'poisson' that at the highest value), or a share of the "
-        "pixels; a pair is a range, of which each patch draws its own; 'auto' is the range from 0 to a fifth of the range of "
-        "pixels, or from 0 to 0.5 of the pixels",
+        Level | dict[str, Level] | Literal["auto"],
+        "how much of it; a pair is a range, of which each patch draws its own; of several kinds by name, "
+        "{'gaussian': (0.0, 30.0), 'blur': 1}; 'auto' is a range from little to much, of normal noise up to a fifth of the range "
+        "of pixels",
     ] = "auto"
     learn_from: Annotated[
         Literal["clean", "noisy"],
         "what the images of fit are: with 'noisy' no noise is put on them, and noise and level are not used",
     ] = "clean"
-    width: Annotated[int, Ge(4), "channels of the network at half the size of an image"] = 48
-    max_steps: Annotated[int, Ge(1), "steps of the optimiser, each on 32 patches"] = 2000
-    max_time: Annotated[float | None, Gt(0), "seconds after which training ends; what was learned is kept"] = None
-    learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 2e-3
-    device: Annotated[str, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"] = "auto"
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        "of the products in training; 'auto' is bfloat16 where the processor multiplies it much faster",
-    ] = "auto"
-    verbose: Annotated[int, "1 shows progress"] = 0
-    random_state: Annotated[int | np.random.RandomState | None, "seed; None draws one"] = None
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what images, or rows, look like without noise.
@@ -133,55 +131,21 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
             Fitted.
         """
         check_parameters(self)
-        for name in ("module_", "history_", "autoencoder_", "feature_names_in_"):
-            if hasattr(self, name):
-                delattr(self, name)
+        self._start()
         if self.autoencoder is not None or not are_pictures(X):
-            model = DenoisingAutoencoder() if self.autoencoder is None else clone(self.autoencoder)
-            if self.random_state is not None:
-                model.set_params(random_state=draw_seed(self.random_state))
-            self.autoencoder_ = model.fit(X)
-            self._take_names()
+            self.autoencoder_ = self._fit_rows(self.autoencoder or DenoisingAutoencoder(), X)
             return self
         pictures = read_pictures(X)
-        self.low_, self.range_ = pixel_range(pictures)
-        self.channels_ = len(pictures[0].planes)
-        self.n_features_in_ = self.channels_
-        self.level_ = self._levels(pictures[0].pixels.dtype)
-        device, seed = resolve_device(self.device), draw_seed(self.random_state)
-        rng = np.random.default_rng(seed)
-        planes = [self._unit(p.planes) for p in pictures]
-        aside = planes[-max(1, len(planes) // 10) :]  # the weights to keep are chosen by images that are not learned
-        learned = cut_patches(planes[: -len(aside)] or planes, PATCHES, SIDE, rng)
-        judged = cut_patches(aside, HELD_OUT, SIDE, rng)
-        schema = Schema("image", (self.channels_, SIDE, SIDE), PATCHES, "unit", shared_unit=True)
-        rows = Table(schema, torch.from_numpy(np.concatenate([learned, judged]))).to(device)
-        index = torch.arange(len(rows), device=device)
-        precision = resolve_precision(self.precision, device)
-        if self.precision == "auto" and device.type == "cpu" and bfloat16_is_fast():
-            precision = "bfloat16"
-        settings = Settings(
-            max_epochs=math.ceil(self.max_steps / math.ceil(PATCHES / BATCH)),
-            batch_size=BATCH,
-            learning_rate=self.learning_rate,
-            max_time=self.max_time,
-            device=device,
-            precision=precision,
-            verbose=self.verbose,
-            valid_seed=seed,
-        )
-        with seeded(seed, device):
-            module = ResidualUNet(self.channels_, self.width).to(device)
-            self.history_ = train(
-                module,  # type: ignore[arg-type]  # the objective is all that runs it
-                Selection(rows, index[:PATCHES][: self.max_steps * BATCH]),
-                Selection(rows, index[PATCHES:]),
-                self._objective,
-                settings,
-                augment=turned,
-            )
-        self.module_ = module.cpu().eval()
-        return self
+        self._measure(pictures)
+        if self.learn_from == "noisy":
+            return self._learn(pictures, self._build, _from_noisy, side=SIDE)
+        try:
+            kinds = (self.noise,) if isinstance(self.noise, str) else self.noise
+            levels = resolve_levels(kinds, self.level, DEGRADATIONS, self.range_)
+        except ValueError as error:
+            raise ParameterError(f"level={error}") from None
+        whole = pictures[0].pixels.dtype.kind in "bui"
+        return self._learn(pictures, self._build, _from_clean(levels, whole), side=SIDE)
 
     def transform(self, X: Any) -> Any:
         """Return images, or rows, without noise.
@@ -198,133 +162,92 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseE
         """
         if hasattr(self, "autoencoder_"):
             return self.autoencoder_.reconstruct(X)
-        check_is_fitted(self, "module_")
+        self._checked(X)
+        pictures = self._same_channels(read_pictures(X))
+        return handed_back(X, [image for group in groups(pictures) for image in self._cleaned(group)])
+
+    @staticmethod
+    def estimate_noise(X: Any) -> Array:
+        """Estimate how much normal noise images have, from the images alone.
+
+        Noise is what the finest details of the quieter parts are made of. Textures that are everywhere are taken for it: clean
+        photographs of 8 bits seem to have a level of 1 or 2.
+
+        Parameters
+        ----------
+        X : list or stack of images
+            As in ``fit``, with sides of at least 19 pixels.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Standard deviations in units of the pixels.
+
+        References
+        ----------
+        Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage, 1994, doi:10.1093/biomet/81.3.425.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from diabolo import Denoiser
+        >>> image = np.random.default_rng(0).normal(100, 12, (64, 64))
+        >>> print(Denoiser.estimate_noise([image]).round())
+        [12.]
+        """
         if not are_pictures(X):
             raise ValueError(
-                "this Denoiser was fitted on images; expected a stack (n, height, width) or (n, channels, height, width), or a "
-                f"list of images, got {type(X).__name__}. A single image is a list of one: [X]"
+                f"expected a list or a stack of images, got {type(X).__name__}; a single image is a list of one: [X]"
             )
         pictures = read_pictures(X)
-        if len(pictures[0].planes) != self.channels_:
-            raise ValueError(
-                f"the images have {len(pictures[0].planes)} channel(s), expected {self.channels_} as seen in fit"
-            )
-        done = [self._restored(picture) for picture in pictures]
-        if not isinstance(X, np.ndarray | torch.Tensor) or X.dtype == object:
-            return [torch.from_numpy(image) for image in done] if isinstance(X[0], torch.Tensor) else done
-        stack = np.stack(done)
-        return torch.from_numpy(stack) if isinstance(X, torch.Tensor) else stack
-
-    # images -------------------------------------------------------------------------------------------------------------------
-
-    def _levels(self, dtype: Any) -> tuple[float, float]:
-        """Return the range of levels: of normal and of counted noise as shares of the range of pixels."""
-        share = self.noise == "salt_and_pepper"
-        if self.level == "auto":
-            return (0.0, 0.5 if share else 0.2)
-        given = self.level if isinstance(self.level, tuple) else (self.level, self.level)
-        if len(given) != 2 or not 0 <= given[0] <= given[1] or (share and given[1] >= 1):
-            raise ParameterError(
-                f"level={self.level!r}: expected a number of at least 0, or a range (low, high)"
-                + (" of shares below 1" if share else "")
-            )
-        return given if share else (given[0] / self.range_, given[1] / self.range_)
-
-    def _unit(self, planes: Array) -> Array:
-        """Return pixels from 0 to 1."""
-        return ((planes.astype(np.float32) - np.float32(self.low_)) / np.float32(self.range_)).astype(np.float32)
-
-    def _noisy(self, x: Tensor) -> Tensor:
-        low, high = self.level_
-        level = low + (high - low) * torch.rand(len(x), 1, 1, 1, device=x.device)
-        if self.noise == "salt_and_pepper":
-            u = torch.rand(len(x), 1, *x.shape[2:], device=x.device)
-            return torch.where(u < level, (u < level / 2).to(x.dtype), x)
-        strength = level if self.noise == "gaussian" else level * x.clamp(min=0).sqrt()
-        return x + strength * torch.randn_like(x)
-
-    def _objective(self, module: nn.Module, batch: Batch, progress: float) -> Loss:
-        x = batch.x
-        if self.learn_from == "clean":
-            off = (module(self._noisy(x)) - x).float().square()
-        else:
-            first, second = _pairs(x)
-            one, other = _picked(x, first), _picked(x, second)
-            guess = module(one)
-            off = (guess - other).float().square()
-            if module.training:  # neighbours differ by more than noise: as much as those of the restored whole
-                with torch.no_grad():
-                    whole = module(x)
-                    gap = _picked(whole, first) - _picked(whole, second)
-                off = off + progress * (guess - other - gap).float().square()
-        total = off.flatten(1).sum(dim=1).mean() / (2 * SPREAD**2)
-        return Loss(total, {"squared error": total.detach()})
-
-    def _restored(self, picture: Picture) -> Array:
-        planes = picture.planes
-        device = resolve_device(self.device)
-        module = self.module_.to(device)
-
-        def restore(part: Array) -> Array:
-            x = torch.from_numpy(self._unit(part))[None].to(device)
-            with torch.inference_mode():
-                return np.asarray(module(x).float().cpu()[0].numpy())
-
-        out = np.empty(planes.shape, dtype=planes.dtype)
-        whole = planes.dtype.kind in "bui"
-        ends = np.iinfo(planes.dtype) if planes.dtype.kind in "ui" else None
-        for top, left, tile in in_tiles(planes, restore, side=TILE, reach=REACH, multiple=STRIDE):
-            value = tile * np.float32(self.range_) + np.float32(self.low_)
-            if whole:
-                value = np.clip(np.rint(value), *((ends.min, ends.max) if ends is not None else (0, 1)))
-            out[:, top, left] = value
-        self.module_.cpu()
-        return picture.like(out)
-
-    def save(self, path: str | Path) -> None:
-        """Write the denoiser to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
-
-    def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        if hasattr(self, "autoencoder_"):
-            return {}, {}
-        meta = {
-            "channels": self.channels_,
-            "low": self.low_,
-            "range": self.range_,
-            "level": list(self.level_),
-            "history": self.history_.to_json(),
-        }
-        return meta, {f"module:{k}": v.cpu() for k, v in self.module_.state_dict().items()}
-
-    def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        if not meta:
-            self._take_names()
-            return
-        self.channels_, self.low_, self.range_ = meta["channels"], meta["low"], meta["range"]
-        self.level_, self.history_ = (meta["level"][0], meta["level"][1]), History.from_json(meta["history"])
-        self.n_features_in_ = self.channels_
-        self.module_ = ResidualUNet(self.channels_, self.width).eval()
-        self.module_.load_state_dict(
-            {k.removeprefix("module:"): v for k, v in tensors.items() if k.startswith("module:")}
-        )
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "autoencoder_") or hasattr(self, "module_")
-
-    def _take_names(self) -> None:
-        """Learn width and names of columns from the autoencoder."""
-        self.n_features_in_ = self.autoencoder_.n_features_in_
-        if hasattr(self.autoencoder_, "feature_names_in_"):
-            self.feature_names_in_ = self.autoencoder_.feature_names_in_
+        for i, picture in enumerate(pictures):
+            height, width = picture.planes.shape[1:]
+            if min(height, width) < LEAST:
+                raise ValueError(f"image {i} has {height} x {width} pixels; expected sides of at least {LEAST}")
+        return np.array([noise_level(picture.planes) for picture in pictures])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = True
         return tags
+
+    def _build(self) -> nn.Module:
+        return ResidualUNet(self.channels_, self.width)
+
+    def _cleaned(self, group: list[Picture]) -> list[Array]:
+        """Clean images of one size."""
+        planes = stacked(group)
+        out = np.empty(planes.shape, dtype=planes.dtype)
+        for at, tile in self._in_tiles(planes, self.module_, self.module_):
+            out[:, :, *at] = self._values(tile, planes.dtype)
+        return [picture.like(image) for picture, image in zip(group, out, strict=True)]
+
+
+def _from_clean(levels: dict[str, tuple[float, float]], whole: bool) -> Callable[[nn.Module, Batch, float], Loss]:
+    """Return the loss where clean images are known; whole numbers hold no noise beyond black and white."""
+
+    def objective(module: nn.Module, batch: Batch, progress: float) -> Loss:
+        noisy = degrade(batch.x, levels)
+        total = in_nats((module(noisy.clamp(0, 1) if whole else noisy) - batch.x).float().square())
+        return Loss(total, {"squared error": total.detach()})
+
+    return objective
+
+
+def _from_noisy(module: nn.Module, batch: Batch, progress: float) -> Loss:
+    """Return the loss of noisy images alone."""
+    x = batch.x
+    first, second = _pairs(x)
+    one, other = _picked(x, first), _picked(x, second)
+    guess = module(one)
+    off = (guess - other).float().square()
+    if module.training:  # neighbours differ by more than noise: as much as those of the restored whole
+        with torch.no_grad():
+            whole = module(x)
+            gap = _picked(whole, first) - _picked(whole, second)
+        off = off + progress * (guess - other - gap).float().square()
+    total = in_nats(off)
+    return Loss(total, {"squared error": total.detach()})
 
 
 def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:

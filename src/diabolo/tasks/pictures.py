@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from diabolo.data.raw import is_listed
 from diabolo.records import Batch
 
-__all__ = ["Picture", "are_pictures", "cut_patches", "in_tiles", "pixel_range", "read_pictures", "turned"]
+__all__ = ["Picture", "are_pictures", "cut_patches", "draw_places", "padded", "pixel_range", "read_pictures"]
+__all__ += ["turned", "windows"]
 
 Array = NDArray[Any]
 COLOURS = (1, 3, 4)  # channels that a last axis may be
@@ -55,10 +56,19 @@ def are_pictures(X: Any) -> bool:
     return getattr(X, "ndim", 0) in (3, 4) and not hasattr(X, "columns")
 
 
-def read_pictures(X: Any, first: int = 0, channels: int | None = None) -> list[Picture]:
+def read_pictures(X: Any, first: int = 0, channels: int | None = None, *, holes: bool = False) -> list[Picture]:
     """Read a stack ``(n, height, width)``, ``(n, channels, height, width)`` or ``(n, height, width, channels)``, or a list.
 
-    ``first`` is the number of the first image in errors; ``channels``, where they are known, tell which axis holds them.
+    Parameters
+    ----------
+    X : list or stack of arrays or tensors
+        The images.
+    first : int
+        The number of the first image in errors.
+    channels : int, optional
+        Tells which axis holds them.
+    holes : bool
+        Whether pixels may be NaN.
 
     Raises
     ------
@@ -73,10 +83,8 @@ def read_pictures(X: Any, first: int = 0, channels: int | None = None) -> list[P
                 f"expected images of numbers, (height, width) or three axes with the channels first or last; image {i} has "
                 f"shape {pixels.shape} and type {pixels.dtype}"
             )
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise ValueError(
-                f"image {i} has pixels that are missing or infinite; fill holes first, for example by an Imputer"
-            )
+        if pixels.dtype.kind == "f" and (np.isinf(pixels).any() or not (holes or np.isfinite(pixels).all())):
+            raise ValueError(f"image {i} has pixels that are missing or infinite; a Restorer fills those that are NaN")
         colours = COLOURS if channels is None else (channels,)
         last = pixels.ndim == 3 and pixels.shape[2] in colours and pixels.shape[0] not in colours
         found.append(Picture(pixels, last))
@@ -94,68 +102,75 @@ def read_pictures(X: Any, first: int = 0, channels: int | None = None) -> list[P
     return found
 
 
-def cut_patches(planes: list[Array], n: int, side: int, rng: np.random.Generator) -> Array:
-    """Return ``n`` patches ``(n, channels, side, side)`` from random places of images, the larger ones more often."""
+def draw_places(planes: list[Array], n: int, side: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+    """Draw ``n`` places for patches: an image, the larger ones more often, a row and a column."""
     sizes = np.array([p.shape[1] * p.shape[2] for p in planes], dtype=np.float64)
     which = rng.choice(len(planes), n, p=sizes / sizes.sum())
-    out = np.empty((n, len(planes[0]), side, side), dtype=np.float32)
-    for k, i in enumerate(which):
-        image = planes[i]
-        short = [(0, max(0, side - length)) for length in image.shape[1:]]
-        if any(pad for _, pad in short):
-            image = np.pad(image, ((0, 0), *short), mode="symmetric")
-        top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape[1:])
-        out[k] = image[:, top : top + side, left : left + side]
+    return [
+        (int(i), *(int(rng.integers(0, max(0, length - side) + 1)) for length in planes[i].shape[1:]))  # type: ignore[misc]
+        for i in which
+    ]
+
+
+def cut_patches(planes: list[Array], places: list[tuple[int, int, int]], side: int) -> Array:
+    """Return patches ``(n, channels, side, side)`` from places in images; what is too small is mirrored."""
+    out = np.empty((len(places), len(planes[0]), side, side), dtype=np.float32)
+    for k, (i, top, left) in enumerate(places):
+        patch = planes[i][:, top : top + side, left : left + side]
+        out[k] = padded(patch, [side - length for length in patch.shape[1:]], mode="symmetric")
     return out
 
 
-def in_tiles(
-    planes: Array, restore: Callable[[Array], Array], *, side: int, reach: int, multiple: int
-) -> Iterator[tuple[slice, slice, Array]]:
-    """Restore an image tile by tile, in memory for one of them, without seams.
+def padded(planes: Array, by: list[int], mode: Literal["edge", "symmetric"] = "edge") -> Array:
+    """Return planes ``(..., height, width)`` that are longer by so many rows and columns, at the end."""
+    if not any(by):
+        return planes
+    return np.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(0, more) for more in by], mode=mode)
 
-    Parameters
-    ----------
-    planes : ndarray of shape (channels, height, width)
-        The image.
-    restore : callable
-        Maps ``(channels, H, W)`` to the same shape, where sides are multiples of ``multiple``, and no pixel depends on others
-        that are more than ``reach`` away.
-    side : int
-        Of a tile, without the pixels around it that it depends on.
+
+def windows(
+    height: int, width: int, side: int, reach: int
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Cut an image into tiles.
 
     Yields
     ------
-    slice, slice, ndarray
-        Rows and columns of a tile, and what it becomes ``(channels, rows, columns)``.
+    (slice, slice), (slice, slice)
+        Rows and columns of a tile, at most ``side`` of each, and those of the same with ``reach`` more around it.
     """
-    height, width = planes.shape[1:]
     for top in range(0, height, side):
         for left in range(0, width, side):
-            rows, columns = slice(top, min(top + side, height)), slice(left, min(left + side, width))
-            y, x = max(0, top - reach), max(0, left - reach)
-            part = planes[:, y : min(rows.stop + reach, height), x : min(columns.stop + reach, width)]
-            pads = ((0, 0), *((0, -length % multiple) for length in part.shape[1:]))
-            done = restore(np.pad(part, pads, mode="edge"))
-            yield rows, columns, done[:, top - y : rows.stop - y, left - x : columns.stop - x]
+            inner = slice(top, min(top + side, height)), slice(left, min(left + side, width))
+            outer = tuple(
+                slice(max(0, at.start - reach), min(at.stop + reach, length))
+                for at, length in zip(inner, (height, width), strict=True)
+            )
+            yield inner, (outer[0], outer[1])
 
 
-def pixel_range(pictures: list[Picture]) -> tuple[float, float]:
-    """Return the lowest value of pixels and their range: of whole numbers what their type holds, else what there is."""
+def pixel_range(pictures: list[Picture], known: list[Array] | None = None) -> tuple[float, float]:
+    """Return the lowest value of pixels and their range: of whole numbers what their type holds, else what there is.
+
+    ``known`` masks that go with ``(channels, height, width)`` say which pixels count.
+    """
     dtype = pictures[0].pixels.dtype
     if dtype.kind == "b":
         return 0.0, 1.0
     if dtype.kind in "ui":
         return 0.0, float(np.iinfo(dtype).max)
-    low = min(float(p.pixels.min()) for p in pictures)
-    high = max(float(p.pixels.max()) for p in pictures)
+    there: list[Any] = [True] * len(pictures) if known is None else list(known)
+    low = min(float(p.planes.min(where=k, initial=np.inf)) for p, k in zip(pictures, there, strict=True))
+    high = max(float(p.planes.max(where=k, initial=-np.inf)) for p, k in zip(pictures, there, strict=True))
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     return low, (high - low) or 1.0
 
 
 def turned(batch: Batch) -> Batch:
-    """Mirror and turn a batch of patches by a draw for all of them."""
+    """Mirror and turn a batch of patches, and their masks, by a draw for all of them."""
     flip, turns = bool(torch.rand(()) < 0.5), int(torch.randint(4, ()))
-    x = batch.x.flip(3) if flip else batch.x
-    return batch._replace(x=torch.rot90(x, turns, (2, 3)))
+
+    def turn(x: torch.Tensor) -> torch.Tensor:
+        return torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
+
+    return batch._replace(x=turn(batch.x), mask=None if batch.mask is None else turn(batch.mask))
