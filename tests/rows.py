@@ -11,6 +11,7 @@ from torch import nn
 
 from diabolo import (
     DIPVAE,
+    EASE,
     IWAE,
     VAE,
     VQVAE,
@@ -36,6 +37,7 @@ from diabolo import (
     HypersphericalVAE,
     Imputer,
     InfoVAE,
+    ItemPopularity,
     JumpReLUAutoencoder,
     KSparseAutoencoder,
     LadderVAE,
@@ -44,6 +46,7 @@ from diabolo import (
     MatryoshkaAutoencoder,
     MixturePriorVAE,
     OrderedAutoencoder,
+    Recommender,
     RegularizedAutoencoder,
     ResidualVQVAE,
     RobustAutoencoder,
@@ -270,9 +273,17 @@ ROWS = [
             Imputer((Autoencoder(1, **QUICK), MaskedAutoencoder(2, **QUICK)), random_state=0),
         ),
     ),
+    Row("EASE", (EASE(random_state=0), EASE(l2=1.0, user_power=0.5, item_power=0.25))),
+    Row("ItemPopularity", (ItemPopularity(),)),
+    Row(
+        "Recommender",
+        (Recommender(EASE(), random_state=0), Recommender((EASE(), ItemPopularity()), random_state=0)),
+        {"check_dataframe_column_names_consistency": "a frame is a list of events, not a matrix of users by items"},
+    ),
 ]
 
-MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer")]
+TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer", "EASE", "ItemPopularity", "Recommender")
+MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 
 VARIANTS = [(row.name, variant) for row in MODELS for variant in row.variants]
@@ -287,8 +298,9 @@ def identify(value: Any) -> str:
 
 def answer(estimator: Any, X: Any) -> Any:
     """What a fitted estimator has to say of rows: scores, or, where it fills cells, the rows with some of them filled."""
-    if hasattr(estimator, "score_samples"):
-        return estimator.score_samples(X)
+    for ask in ("score_samples", "score_items"):
+        if hasattr(estimator, ask):
+            return getattr(estimator, ask)(X)
     holes = np.array(X, dtype=float)
     holes.ravel()[::3] = np.nan
     return estimator.transform(holes)

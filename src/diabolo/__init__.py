@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from diabolo.tasks.compression import Compressor
     from diabolo.tasks.denoising import Denoiser
     from diabolo.tasks.imputation import Imputer
+    from diabolo.tasks.linear_items import EASE, ItemPopularity
+    from diabolo.tasks.recommendation import Recommender
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIPVAE",
+    "EASE",
     "IWAE",
     "VAE",
     "VQVAE",
@@ -79,6 +82,7 @@ __all__ = [
     "HypersphericalVAE",
     "Imputer",
     "InfoVAE",
+    "ItemPopularity",
     "JumpReLUAutoencoder",
     "KSparseAutoencoder",
     "LFQAutoencoder",
@@ -88,6 +92,7 @@ __all__ = [
     "MixturePriorVAE",
     "OrderedAutoencoder",
     "PosteriorCollapseWarning",
+    "Recommender",
     "RegularizedAutoencoder",
     "ResidualVQVAE",
     "RobustAutoencoder",
@@ -120,6 +125,7 @@ _HOME = {
     "CustomAutoencoder": "diabolo.zoo.vanilla",
     "DIPVAE": "diabolo.zoo.matching",
     "Compressor": "diabolo.tasks.compression",
+    "EASE": "diabolo.tasks.linear_items",
     "Denoiser": "diabolo.tasks.denoising",
     "DenoisingAutoencoder": "diabolo.zoo.vanilla",
     "FSQAutoencoder": "diabolo.zoo.quantised",
@@ -131,6 +137,7 @@ _HOME = {
     "IWAE": "diabolo.zoo.variational",
     "Imputer": "diabolo.tasks.imputation",
     "InfoVAE": "diabolo.zoo.matching",
+    "ItemPopularity": "diabolo.tasks.linear_items",
     "JumpReLUAutoencoder": "diabolo.zoo.sparse",
     "KSparseAutoencoder": "diabolo.zoo.sparse",
     "LFQAutoencoder": "diabolo.zoo.quantised",
@@ -140,6 +147,7 @@ _HOME = {
     "MixturePriorVAE": "diabolo.zoo.variational",
     "OrderedAutoencoder": "diabolo.zoo.regularised",
     "PosteriorCollapseWarning": "diabolo.zoo.activity",
+    "Recommender": "diabolo.tasks.recommendation",
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",
     "RobustAutoencoder": "diabolo.zoo.regularised",
