@@ -20,6 +20,7 @@ from diabolo import (
     AnomalyDetector,
     Autoencoder,
     AutoencoderModule,
+    AutoRec,
     BatchTopKAutoencoder,
     BetaTCVAE,
     BetaVAE,
@@ -34,6 +35,7 @@ from diabolo import (
     FlowPriorVAE,
     FSQAutoencoder,
     GatedAutoencoder,
+    GraphFilter,
     HypersphericalVAE,
     Imputer,
     InfoVAE,
@@ -45,6 +47,8 @@ from diabolo import (
     MaskedAutoencoder,
     MatryoshkaAutoencoder,
     MixturePriorVAE,
+    MultDAE,
+    MultVAE,
     OrderedAutoencoder,
     Recommender,
     RegularizedAutoencoder,
@@ -273,7 +277,11 @@ ROWS = [
             Imputer((Autoencoder(1, **QUICK), MaskedAutoencoder(2, **QUICK)), random_state=0),
         ),
     ),
+    Row("MultDAE", (MultDAE(2, **QUICK), MultDAE(3, level=0.0, code_activation="identity", **LINEAR))),
+    Row("MultVAE", (MultVAE(2, norm="layer", **QUICK), MultVAE(2, norm="batch", likelihood="gaussian", **QUICK))),
+    Row("AutoRec", (AutoRec(2, **QUICK), AutoRec(3, network="mlp", **LINEAR))),
     Row("EASE", (EASE(random_state=0), EASE(l2=1.0, user_power=0.5, item_power=0.25))),
+    Row("GraphFilter", (GraphFilter(n_neighbors=2),)),
     Row("ItemPopularity", (ItemPopularity(),)),
     Row(
         "Recommender",
@@ -282,7 +290,16 @@ ROWS = [
     ),
 ]
 
-TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer", "EASE", "ItemPopularity", "Recommender")
+TASKS = (
+    "AnomalyDetector",
+    "SeriesAnomalyDetector",
+    "Denoiser",
+    "Imputer",
+    "EASE",
+    "GraphFilter",
+    "ItemPopularity",
+    "Recommender",
+)
 MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 

@@ -165,7 +165,7 @@ def test_frames_come_back_as_frames(row: Row):
         return
     model = clone(row.estimator).fit(frame, Y)
     assert list(model.feature_names_in_) == ["a", "b", "c", "d"]
-    if row.name in ("EASE", "ItemPopularity"):
+    if row.name in ("EASE", "GraphFilter", "ItemPopularity"):
         assert model.score_items(frame).shape == X.shape
     elif row in MODELS:
         assert model.reconstruct(frame).columns == ["a", "b", "c", "d"]

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from sklearn.preprocessing import StandardScaler
 
 import diabolo
-from diabolo import EASE, ItemPopularity, Recommender
+from diabolo import EASE, GraphFilter, ItemPopularity, Recommender
 from diabolo.checks import ParameterError
 from diabolo.data.interactions import Ids, Interactions
 from diabolo.tasks.ranking import best_items, fold, measure_ranking, split_rows
@@ -78,6 +78,17 @@ def test_ease_refuses_a_catalogue_that_does_not_fit_into_memory():
     many = sparse.csr_array(([1.0], ([0], [0])), shape=(2, 100_000))
     with pytest.raises(ParameterError, match=r"X has 100000: 40 GB. Use GraphFilter"):
         EASE().fit(many)
+
+
+def test_a_graph_filter_is_a_product_of_three_matrices():
+    model = GraphFilter(from_power=0.4, user_power=0.7, to_power=0.2, n_neighbors=30).fit(S)
+    users, items = X.sum(1), X.sum(0)
+    wanted = np.diag(items**-0.4) @ X.T @ np.diag(users**-0.7) @ X @ np.diag(items**-0.2)
+    np.fill_diagonal(wanted, 0)
+    np.testing.assert_allclose(model.weights_.toarray(), wanted, rtol=1e-5)  # float32
+    few = GraphFilter(from_power=0.4, user_power=0.7, to_power=0.2, n_neighbors=3).fit(S).weights_
+    assert (np.diff(few.indptr) == 3).all()
+    np.testing.assert_allclose(few.toarray().sum(1), np.sort(wanted, axis=1)[:, -3:].sum(1), rtol=1e-5)
 
 
 # rankings -----------------------------------------------------------------------------------------------------------------------

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from diabolo.tasks.compression import Compressor
     from diabolo.tasks.denoising import Denoiser
     from diabolo.tasks.imputation import Imputer
-    from diabolo.tasks.linear_items import EASE, ItemPopularity
+    from diabolo.tasks.linear_items import EASE, GraphFilter, ItemPopularity
     from diabolo.tasks.recommendation import Recommender
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
+    from diabolo.zoo.choices import AutoRec, MultDAE, MultVAE
     from diabolo.zoo.conditional import ConditionalVAE
     from diabolo.zoo.flows import FlowPosteriorVAE, FlowPriorVAE
     from diabolo.zoo.hierarchical import LadderVAE
@@ -60,6 +61,7 @@ __all__ = [
     "WAE",
     "AdversarialAutoencoder",
     "AnomalyDetector",
+    "AutoRec",
     "Autoencoder",
     "AutoencoderModule",
     "BatchScorer",
@@ -79,6 +81,7 @@ __all__ = [
     "FlowPosteriorVAE",
     "FlowPriorVAE",
     "GatedAutoencoder",
+    "GraphFilter",
     "HypersphericalVAE",
     "Imputer",
     "InfoVAE",
@@ -90,6 +93,8 @@ __all__ = [
     "MaskedAutoencoder",
     "MatryoshkaAutoencoder",
     "MixturePriorVAE",
+    "MultDAE",
+    "MultVAE",
     "OrderedAutoencoder",
     "PosteriorCollapseWarning",
     "Recommender",
@@ -112,6 +117,7 @@ __all__ = [
 _HOME = {
     "AdversarialAutoencoder": "diabolo.zoo.matching",
     "AnomalyDetector": "diabolo.tasks.anomaly",
+    "AutoRec": "diabolo.zoo.choices",
     "Autoencoder": "diabolo.zoo.vanilla",
     "AutoencoderModule": "diabolo.module",
     "BatchScorer": "diabolo.batches",
@@ -133,6 +139,7 @@ _HOME = {
     "FlowPosteriorVAE": "diabolo.zoo.flows",
     "FlowPriorVAE": "diabolo.zoo.flows",
     "GatedAutoencoder": "diabolo.zoo.sparse",
+    "GraphFilter": "diabolo.tasks.linear_items",
     "HypersphericalVAE": "diabolo.zoo.hyperspherical",
     "IWAE": "diabolo.zoo.variational",
     "Imputer": "diabolo.tasks.imputation",
@@ -145,6 +152,8 @@ _HOME = {
     "MaskedAutoencoder": "diabolo.zoo.masked",
     "MatryoshkaAutoencoder": "diabolo.zoo.sparse",
     "MixturePriorVAE": "diabolo.zoo.variational",
+    "MultDAE": "diabolo.zoo.choices",
+    "MultVAE": "diabolo.zoo.choices",
     "OrderedAutoencoder": "diabolo.zoo.regularised",
     "PosteriorCollapseWarning": "diabolo.zoo.activity",
     "Recommender": "diabolo.tasks.recommendation",
