@@ -15,14 +15,17 @@ from diabolo.checks import check_parameters
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.records import Batch
-from diabolo.tasks.linear_items import EASE, ClosedForm
+from diabolo.tasks.linear_items import EASE, ClosedForm, GraphFilter
 from diabolo.tasks.ranking import fold, measure_ranking
+from diabolo.zoo.choices import MultDAE
 
 __all__ = ["blended", "fit_blend", "fit_scorer", "score_rows", "usual_models"]
 
 Array = NDArray[np.float32]
 JUDGES = 1000  # users by whom models are weighed at most
 JUDGED_SCORES = 2**25  # and their scores
+MANY_ITEMS = 12_000  # beyond which weights of all pairs take too long
+FEW_USERS = 200  # below which a network has too little to learn from
 STEPS = 10  # parts in which a weight is measured
 
 
@@ -74,8 +77,8 @@ def _standard(scores: Array) -> Array:
 def fit_blend(models: Sequence[BaseEstimator], rows: Any, seed: int) -> tuple[list[Any], list[float], dict[str, float]]:
     """Fit several models, and weigh them by what serves users who are held out.
 
-    Models are taken up in the order of their own NDCG@100, each with the share that helps most. In the end those in closed
-    form learn from all users; networks, which hold out rows in any case, stay as they are.
+    Models are taken up in the order of their own NDCG@100, each with the share that helps most. In the end those that have a
+    share learn again, from all users.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def fit_blend(models: Sequence[BaseEstimator], rows: Any, seed: int) -> tuple[li
     """
     rng = np.random.default_rng(seed)
     able = rng.permutation(np.flatnonzero(np.diff(rows.indptr) > 1))
-    most = min(JUDGES, JUDGED_SCORES // rows.shape[1], len(able) // 10)
+    most = min(JUDGES, JUDGED_SCORES // rows.shape[1], len(able) // 5)
     held = np.sort(able[: max(1, most)])
     kept = np.setdiff1d(np.arange(rows.shape[0]), held)
     if not len(able) or not len(kept):
@@ -116,13 +119,13 @@ def fit_blend(models: Sequence[BaseEstimator], rows: Any, seed: int) -> tuple[li
             best, weights = max(qualities), tried[int(np.argmax(qualities))]
     names = [type(m).__name__ for m in models]
     found = {name if names.count(name) == 1 else f"{name} {i + 1}": float(alone[i]) for i, name in enumerate(names)}
-    final = [
-        fit_scorer(m, rows, seed) if isinstance(m, ClosedForm) and w > 0 else done
-        for m, done, w in zip(models, fitted, weights, strict=True)
-    ]
+    final = [fit_scorer(m, rows, seed) if w > 0 else done for m, done, w in zip(models, fitted, weights, strict=True)]
     return final, weights.tolist(), found | {"blend": best}
 
 
 def usual_models(rows: Any) -> tuple[BaseEstimator, ...]:
     """Return the models that recommend when none is named."""
-    return (EASE(),)
+    if rows.shape[1] > MANY_ITEMS:
+        return (GraphFilter(),)
+    ease = EASE(user_power=0.5, item_power=0.25)
+    return (ease,) if rows.shape[0] < FEW_USERS else (ease, MultDAE())
