@@ -15,7 +15,7 @@ from diabolo.data.interactions import Interactions
 __all__ = ["best_items", "fold", "in_blocks", "measure_ranking", "split_rows"]
 
 Array = NDArray[Any]
-BLOCK = 2**24  # scores held at a time
+BLOCK = 2**22  # scores held at a time
 
 
 def in_blocks(n_rows: int, n_items: int) -> Iterator[slice]:

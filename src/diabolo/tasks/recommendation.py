@@ -412,7 +412,7 @@ class Recommender(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _model_scores(self, rows: Any) -> NDArray[np.float32]:
         """Return the scores that the models give, of all items ``(n, len(items_))``."""
-        scores = np.array(blended(self.models_, self.weights_, rows), dtype=np.float32)
+        scores = blended(self.models_, self.weights_, rows)  # an array of its own
         return scores if self.cold_ is None else self.cold_.append(scores)
 
     def _scores(self, rows: Any) -> NDArray[np.float32]:
