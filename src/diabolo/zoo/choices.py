@@ -20,9 +20,6 @@ from diabolo.zoo.variational import GaussianCode
 
 __all__ = ["AutoRec", "MultDAE", "MultVAE"]
 
-LATENT = "size of the code; 'auto' is the same as for Autoencoder"
-HIDDEN = "widths of the encoder's hidden layers, mirrored in the decoder; () is a single layer each way"
-
 
 class PartlyHidden(Masking):
     """Hides a fraction of what was chosen.
@@ -113,8 +110,12 @@ class MultDAE(Choices):
     (200, 3)
     """
 
-    latent_dim: Annotated[int | Literal["auto"], Ge(1), LATENT] = field(default=200, kw_only=False)
-    hidden: Annotated[tuple[int, ...] | Literal["auto"], Ge(1), HIDDEN] = ()
+    latent_dim: Annotated[int | Literal["auto"], Ge(1), "size of the code; 'auto' is the same as for Autoencoder"] = (
+        field(default=200, kw_only=False)
+    )
+    hidden: Annotated[
+        tuple[int, ...] | Literal["auto"], Ge(1), "widths of the encoder's hidden layers, mirrored in the decoder"
+    ] = ()
     code_activation: Annotated[Literal["identity", "relu", "sigmoid", "tanh"], "function of the code"] = "tanh"
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
@@ -155,8 +156,12 @@ class MultVAE(Choices, GaussianCode):
     ('multinomial', (200, 4))
     """
 
-    latent_dim: Annotated[int | Literal["auto"], Ge(1), LATENT] = field(default=200, kw_only=False)
-    hidden: Annotated[tuple[int, ...] | Literal["auto"], Ge(1), HIDDEN] = ()
+    latent_dim: Annotated[int | Literal["auto"], Ge(1), "size of the code; 'auto' is the same as for Autoencoder"] = (
+        field(default=200, kw_only=False)
+    )
+    hidden: Annotated[
+        tuple[int, ...] | Literal["auto"], Ge(1), "widths of the encoder's hidden layers, mirrored in the decoder"
+    ] = ()
     learning_rate: Annotated[float, Ge(0), "highest learning rate"] = 4e-3
     beta: Annotated[float, Ge(0), "weight of the KL term once it has risen"] = 0.5
     kl_warmup: Annotated[
@@ -190,8 +195,12 @@ class AutoRec(Choices):
     (100, 20)
     """
 
-    latent_dim: Annotated[int | Literal["auto"], Ge(1), LATENT] = field(default=200, kw_only=False)
-    hidden: Annotated[tuple[int, ...] | Literal["auto"], Ge(1), HIDDEN] = ()
+    latent_dim: Annotated[int | Literal["auto"], Ge(1), "size of the code; 'auto' is the same as for Autoencoder"] = (
+        field(default=200, kw_only=False)
+    )
+    hidden: Annotated[
+        tuple[int, ...] | Literal["auto"], Ge(1), "widths of the encoder's hidden layers, mirrored in the decoder"
+    ] = ()
     weight_decay: Annotated[float, Ge(0), "decoupled L2 decay of the weights, per unit of learning rate"] = 3.0
     seen_weight: Annotated[
         float, Ge(0), Le(1), "weight in the loss of ratings that the encoder is shown, beside those hidden from it"
