@@ -278,7 +278,13 @@ ROWS = [
         ),
     ),
     Row("MultDAE", (MultDAE(2, **QUICK), MultDAE(3, level=0.0, code_activation="identity", **LINEAR))),
-    Row("MultVAE", (MultVAE(2, norm="layer", **QUICK), MultVAE(2, norm="batch", likelihood="gaussian", **QUICK))),
+    Row(
+        "MultVAE",
+        (
+            MultVAE(2, network="shortcut_mlp", likelihood="learned_gaussian", **QUICK),
+            MultVAE(2, norm="layer", **QUICK),
+        ),
+    ),
     Row("AutoRec", (AutoRec(2, **QUICK), AutoRec(3, network="mlp", **LINEAR))),
     Row("EASE", (EASE(random_state=0), EASE(l2=1.0, user_power=0.5, item_power=0.25))),
     Row("GraphFilter", (GraphFilter(n_neighbors=2),)),
@@ -290,16 +296,8 @@ ROWS = [
     ),
 ]
 
-TASKS = (
-    "AnomalyDetector",
-    "SeriesAnomalyDetector",
-    "Denoiser",
-    "Imputer",
-    "EASE",
-    "GraphFilter",
-    "ItemPopularity",
-    "Recommender",
-)
+CLOSED = ("EASE", "GraphFilter", "ItemPopularity", "Recommender")  # fitted without training a network
+TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer", *CLOSED)
 MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 
