@@ -244,6 +244,17 @@ def test_ratings_counts_and_repeated_events():
     assert cells(values="raw") == [[4, 1, 0], [3, 0, 5]]
 
 
+def test_without_a_model_a_network_is_blended_with_a_linear_one():
+    many, _ = taste(210)
+    model = Recommender(random_state=0).fit(many)
+    assert [type(m).__name__ for m in model.models_] == ["EASE", "MultDAE"]
+    assert model.quality_["blend"] >= max(model.quality_["EASE"], model.quality_["MultDAE"])
+    few = Recommender(random_state=0).fit(many[:50])
+    assert [type(m).__name__ for m in few.models_] == ["EASE"]
+    wide = sparse.csr_array((np.ones(4), ([0, 0, 1, 1], [0, 1, 1, 19_999])), shape=(2, 20_000))
+    assert [type(m).__name__ for m in Recommender().fit(wide).models_] == ["GraphFilter"]
+
+
 def test_two_models_are_weighed_by_users_who_are_held_out(tmp_path):
     model = Recommender((ItemPopularity(), EASE(l2=20.0)), random_state=0).fit(S)
     assert set(model.quality_) == {"ItemPopularity", "EASE", "blend"}

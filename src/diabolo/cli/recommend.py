@@ -76,6 +76,7 @@ def recommend_fit(
         min_rating=min_rating,
         values=values,
         random_state=seed,
+        verbose=0 if quiet else 1,
     )
     if evaluate is not None:
         found = recommender.evaluate(frame, split=evaluate)
@@ -188,5 +189,5 @@ def _models(text: str) -> Any:
     found = []
     for name in text.split(","):
         closed = CLOSED.get(name.strip().lower().replace("_", "-"))
-        found.append(getattr(diabolo, closed)() if closed else REGISTRY[find_card(name.strip()).name](verbose=1))
+        found.append(getattr(diabolo, closed)() if closed else REGISTRY[find_card(name.strip()).name]())
     return found[0] if len(found) == 1 else tuple(found)

@@ -29,7 +29,7 @@ FEW_USERS = 200  # below which a network has too little to learn from
 STEPS = 10  # parts in which a weight is measured
 
 
-def fit_scorer(model: BaseEstimator, rows: Any, seed: int) -> Any:
+def fit_scorer(model: BaseEstimator, rows: Any, seed: int, verbose: int = 0) -> Any:
     """Fit a copy of a model to rows of users ``(n_users, n_items)``; its seed is ``seed`` unless it has one.
 
     Raises
@@ -45,6 +45,8 @@ def fit_scorer(model: BaseEstimator, rows: Any, seed: int) -> Any:
     made = clone(model)
     if "random_state" in made.get_params(deep=False) and made.get_params()["random_state"] is None:
         made.set_params(random_state=seed)
+    if isinstance(made, BaseAutoencoder):
+        made.set_params(verbose=max(verbose, made.verbose))
     return made.fit(rows)
 
 
@@ -74,7 +76,9 @@ def _standard(scores: Array) -> Array:
     return np.asarray(((t - t.mean(dim=1, keepdim=True)) / torch.where(spread > 0, spread, 1.0)).numpy())
 
 
-def fit_blend(models: Sequence[BaseEstimator], rows: Any, seed: int) -> tuple[list[Any], list[float], dict[str, float]]:
+def fit_blend(
+    models: Sequence[BaseEstimator], rows: Any, seed: int, verbose: int = 0
+) -> tuple[list[Any], list[float], dict[str, float]]:
     """Fit several models, and weigh them by what serves users who are held out.
 
     Models are taken up in the order of their own NDCG@100, each with the share that helps most. In the end those that have a
@@ -96,7 +100,7 @@ def fit_blend(models: Sequence[BaseEstimator], rows: Any, seed: int) -> tuple[li
         raise ValueError(
             "several models are weighed by users who are held out; expected two users with two items or more"
         )
-    fitted = [fit_scorer(m, rows[kept], seed) for m in models]
+    fitted = [fit_scorer(m, rows[kept], seed, verbose) for m in models]
     shown, hidden = fold(rows[held], 0.2, rng)
     popularity = np.bincount(rows.indices, minlength=rows.shape[1]).astype(np.float64)
     k = min(100, rows.shape[1])
@@ -119,7 +123,10 @@ def fit_blend(models: Sequence[BaseEstimator], rows: Any, seed: int) -> tuple[li
             best, weights = max(qualities), tried[int(np.argmax(qualities))]
     names = [type(m).__name__ for m in models]
     found = {name if names.count(name) == 1 else f"{name} {i + 1}": float(alone[i]) for i, name in enumerate(names)}
-    final = [fit_scorer(m, rows, seed) if w > 0 else done for m, done, w in zip(models, fitted, weights, strict=True)]
+    final = [
+        fit_scorer(m, rows, seed, verbose) if w > 0 else done
+        for m, done, w in zip(models, fitted, weights, strict=True)
+    ]
     return final, weights.tolist(), found | {"blend": best}
 
 

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from diabolo.checks import Ge, ParameterError, check_parameters
+from diabolo.checks import Ge, Le, ParameterError, check_parameters
 from diabolo.data.interactions import Events, Ids, Interactions, as_rows, read_interactions
 from diabolo.data.sparse import is_sparse
 from diabolo.data.tables import is_frame
@@ -98,6 +98,7 @@ class Recommender(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     random_state: Annotated[
         int | np.random.RandomState | None, "seed of the models and of held-out users; None takes fresh entropy"
     ] = None
+    verbose: Annotated[int, Ge(0), Le(2), "what networks show while they learn, as for Autoencoder"] = 0
 
     def fit(self, X: Any, y: Any = None, *, item_features: Any = None) -> Self:
         """Learn who chooses what.
@@ -148,9 +149,9 @@ class Recommender(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             raise ParameterError(f"weights={self.weights!r}: expected {len(models)} numbers, of which one is above 0")
         self.quality_: dict[str, float] = {}
         if len(models) > 1 and weights is None:
-            self.models_, self.weights_, self.quality_ = fit_blend(models, rows, seed)
+            self.models_, self.weights_, self.quality_ = fit_blend(models, rows, seed, self.verbose)
         else:
-            self.models_ = [fit_scorer(model, rows, seed) for model in models]
+            self.models_ = [fit_scorer(model, rows, seed, self.verbose) for model in models]
             self.weights_ = weights or [1.0]
         self.n_features_in_, self.seed_ = rows.shape[1], seed
         self.users_, self.items_, self.events_, self.histories_ = found.users, found.items, found.events, rows
