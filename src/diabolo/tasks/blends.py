@@ -26,6 +26,7 @@ JUDGES = 1000  # users by whom models are weighed at most
 JUDGED_SCORES = 2**25  # and their scores
 MANY_ITEMS = 12_000  # beyond which weights of all pairs take too long
 FEW_USERS = 200  # below which a network has too little to learn from
+NETWORK_STEPS, MOST_EPOCHS = 2500, 90  # what a network beside others learns at most
 STEPS = 10  # parts in which a weight is measured
 
 
@@ -135,4 +136,7 @@ def usual_models(rows: Any) -> tuple[BaseEstimator, ...]:
     if rows.shape[1] > MANY_ITEMS:
         return (GraphFilter(),)
     ease = EASE(user_power=0.5, item_power=0.25)
-    return (ease,) if rows.shape[0] < FEW_USERS else (ease, MultDAE())
+    if rows.shape[0] < FEW_USERS:
+        return (ease,)
+    epochs = min(MOST_EPOCHS, MultDAE()._epochs(NETWORK_STEPS, rows.shape[0]))
+    return (ease, MultDAE(max_epochs=epochs, learning_rate=2e-3))
