@@ -12,9 +12,9 @@ Every method ranks all items (no sampled candidates) and leaves out what a user 
 ``gowalla``  the split of LightGCN; recall by the number of relevant items, as there.
 
 "Recommender" is ``Recommender()``: what users get who name no model. "EASE 300" is the bar, EASE with the l2 that the measured
-figures of others take. "item neighbours" is the cosine of columns, the 100 nearest of each. What defaults were chosen by:
-choices of users of training that were held out from it, on MovieLens-100k, MovieLens-1M and Gowalla; test choices were looked
-at once. Peers run through DIABOLO_PEERS (cornac, recbole), VAEs on the net 200-600 with the paper's beta and learning rate,
+figures of others take. "item neighbours" is the cosine of columns, the 100 nearest of each. Defaults were chosen
+by what was held out from training: choices on MovieLens-100k and Gowalla, on MovieLens-1M 500 users who are no test users of the
+first split. Peers run through DIABOLO_PEERS (cornac, recbole), VAEs on the net 200-600 with the paper's beta and learning rate,
 BPR and BiVAE as in cornac's own examples. ``--speed`` measures an epoch of a VAE (600-200-600, batches of 500) beside them, and
 ``recommend`` for 10,000 users of 100,000 items. Results are kept in benchmarks/results/recommendation.json; --render writes
 docs/recommendation.md.
