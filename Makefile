@@ -53,6 +53,7 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/denoise.py --mnist --levels
 	$(BIN)/python benchmarks/restore.py
 	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python benchmarks/recommendation.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -11,6 +11,7 @@ from torch import nn
 
 from diabolo import (
     DIPVAE,
+    EASE,
     IWAE,
     VAE,
     VQVAE,
@@ -19,6 +20,7 @@ from diabolo import (
     AnomalyDetector,
     Autoencoder,
     AutoencoderModule,
+    AutoRec,
     BatchTopKAutoencoder,
     BetaTCVAE,
     BetaVAE,
@@ -34,9 +36,11 @@ from diabolo import (
     FlowPriorVAE,
     FSQAutoencoder,
     GatedAutoencoder,
+    GraphFilter,
     HypersphericalVAE,
     Imputer,
     InfoVAE,
+    ItemPopularity,
     JumpReLUAutoencoder,
     KSparseAutoencoder,
     LadderVAE,
@@ -44,7 +48,10 @@ from diabolo import (
     MaskedAutoencoder,
     MatryoshkaAutoencoder,
     MixturePriorVAE,
+    MultDAE,
+    MultVAE,
     OrderedAutoencoder,
+    Recommender,
     RegularizedAutoencoder,
     ResidualVQVAE,
     Restorer,
@@ -277,9 +284,27 @@ ROWS = [
             Imputer((Autoencoder(1, **QUICK), MaskedAutoencoder(2, **QUICK)), random_state=0),
         ),
     ),
+    Row("MultDAE", (MultDAE(2, **QUICK), MultDAE(3, level=0.0, code_activation="identity", **LINEAR))),
+    Row(
+        "MultVAE",
+        (
+            MultVAE(2, network="shortcut_mlp", likelihood="learned_gaussian", **QUICK),
+            MultVAE(2, norm="layer", **QUICK),
+        ),
+    ),
+    Row("AutoRec", (AutoRec(2, **QUICK), AutoRec(3, network="mlp", **LINEAR))),
+    Row("EASE", (EASE(random_state=0), EASE(l2=1.0, user_power=0.5, item_power=0.25))),
+    Row("GraphFilter", (GraphFilter(n_neighbors=2),)),
+    Row("ItemPopularity", (ItemPopularity(),)),
+    Row(
+        "Recommender",
+        (Recommender(EASE(), random_state=0), Recommender((EASE(), ItemPopularity()), random_state=0)),
+        {"check_dataframe_column_names_consistency": "a frame is a list of events, not a matrix of users by items"},
+    ),
 ]
 
-TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer", "Restorer")
+CLOSED = ("EASE", "GraphFilter", "ItemPopularity", "Recommender")  # fitted without training a network
+TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer", "Restorer", *CLOSED)
 MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 
@@ -295,8 +320,9 @@ def identify(value: Any) -> str:
 
 def answer(estimator: Any, X: Any) -> Any:
     """What a fitted estimator has to say of rows: scores, or, where it fills cells, the rows with some of them filled."""
-    if hasattr(estimator, "score_samples"):
-        return estimator.score_samples(X)
+    for ask in ("score_samples", "score_items"):
+        if hasattr(estimator, ask):
+            return getattr(estimator, ask)(X)
     holes = np.array(X, dtype=float)
     holes.ravel()[::3] = np.nan
     return estimator.transform(holes)

@@ -111,7 +111,7 @@ def test_parts_know_nothing_of_each_other(path):
         allowed.add("parts.networks.base")  # the table of activations and the protocol
     if path.parent.name == "likelihoods":
         # the mixed one is made of others
-        allowed |= {f"parts.likelihoods.{name}" for name in ("elements", "counts", "mixed")}
+        allowed |= {f"parts.likelihoods.{name}" for name in ("elements", "choices", "counts", "mixed")}
     assert {name for name, _, _ in imports(path)} <= allowed
 
 

@@ -88,7 +88,8 @@ def test_same_seed_same_model_and_the_callers_streams_are_untouched(row: Row):
     before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     a, b = clone(row.estimator).fit(X, Y), clone(row.estimator).fit(X, Y)
     np.testing.assert_array_equal(answer(a, X), answer(b, X))
-    c = clone(row.estimator).set_params(random_state=None).fit(X, Y)
+    fresh = {"random_state": None} if "random_state" in row.estimator.get_params(deep=False) else {}
+    c = clone(row.estimator).set_params(**fresh).fit(X, Y)
     assert np.isfinite(answer(c, X)).all()
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_before)
@@ -152,15 +153,22 @@ def test_save_and_load_give_the_same_estimator(row: Row, tmp_path):
     np.testing.assert_array_equal(answer(again, X), answer(model, X))
     inner = getattr(again, "imputer_", again)
     inner = inner.models_[0] if hasattr(inner, "models_") else getattr(inner, "autoencoder_", inner)
-    assert len(inner.history_) == 3
+    if hasattr(inner, "history_"):  # what is fitted in closed form has none
+        assert len(inner.history_) == 3
 
 
 @pytest.mark.parametrize("row", ROWS, ids=identify)
 def test_frames_come_back_as_frames(row: Row):
     frame = pl.DataFrame(X, schema=["a", "b", "c", "d"])
+    if row.name == "Recommender":
+        with pytest.raises(ValueError, match="the events have no column 'user'"):
+            clone(row.estimator).fit(frame)
+        return
     model = clone(row.estimator).fit(frame, Y)
     assert list(model.feature_names_in_) == ["a", "b", "c", "d"]
-    if row in MODELS:
+    if row.name in ("EASE", "GraphFilter", "ItemPopularity"):
+        assert model.score_items(frame).shape == X.shape
+    elif row in MODELS:
         assert model.reconstruct(frame).columns == ["a", "b", "c", "d"]
         assert isinstance(model.inverse_transform(model.transform(frame)), pl.DataFrame)
     elif row.name in ("Denoiser", "Restorer"):

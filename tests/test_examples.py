@@ -120,3 +120,9 @@ def test_machine_health(run):
 def test_series_anomalies(run):
     result = run("series_anomalies")
     assert result == {"events": 2, "channels": ["flow", "pressure"]}
+
+
+def test_recommend(run, capsys):
+    result = run("recommend", "--people", "240")
+    assert result["recommender"] > 1.2 * result["popularity"]
+    assert "horror" in capsys.readouterr().out

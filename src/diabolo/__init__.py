@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from diabolo.tasks.compression import Compressor
     from diabolo.tasks.denoising import Denoiser
     from diabolo.tasks.imputation import Imputer
+    from diabolo.tasks.linear_items import EASE, GraphFilter, ItemPopularity
+    from diabolo.tasks.recommendation import Recommender
     from diabolo.tasks.restoring import Restorer
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
+    from diabolo.zoo.choices import AutoRec, MultDAE, MultVAE
     from diabolo.zoo.compressive import CompressiveAutoencoder
     from diabolo.zoo.conditional import ConditionalVAE
     from diabolo.zoo.flows import FlowPosteriorVAE, FlowPriorVAE
@@ -53,12 +56,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIPVAE",
+    "EASE",
     "IWAE",
     "VAE",
     "VQVAE",
     "WAE",
     "AdversarialAutoencoder",
     "AnomalyDetector",
+    "AutoRec",
     "Autoencoder",
     "AutoencoderModule",
     "BatchScorer",
@@ -79,9 +84,11 @@ __all__ = [
     "FlowPosteriorVAE",
     "FlowPriorVAE",
     "GatedAutoencoder",
+    "GraphFilter",
     "HypersphericalVAE",
     "Imputer",
     "InfoVAE",
+    "ItemPopularity",
     "JumpReLUAutoencoder",
     "KSparseAutoencoder",
     "LFQAutoencoder",
@@ -89,8 +96,11 @@ __all__ = [
     "MaskedAutoencoder",
     "MatryoshkaAutoencoder",
     "MixturePriorVAE",
+    "MultDAE",
+    "MultVAE",
     "OrderedAutoencoder",
     "PosteriorCollapseWarning",
+    "Recommender",
     "RegularizedAutoencoder",
     "ResidualVQVAE",
     "Restorer",
@@ -111,6 +121,7 @@ __all__ = [
 _HOME = {
     "AdversarialAutoencoder": "diabolo.zoo.matching",
     "AnomalyDetector": "diabolo.tasks.anomaly",
+    "AutoRec": "diabolo.zoo.choices",
     "Autoencoder": "diabolo.zoo.vanilla",
     "AutoencoderModule": "diabolo.module",
     "BatchScorer": "diabolo.batches",
@@ -125,6 +136,7 @@ _HOME = {
     "DIPVAE": "diabolo.zoo.matching",
     "CompressiveAutoencoder": "diabolo.zoo.compressive",
     "Compressor": "diabolo.tasks.compression",
+    "EASE": "diabolo.tasks.linear_items",
     "Denoiser": "diabolo.tasks.denoising",
     "DenoisingAutoencoder": "diabolo.zoo.vanilla",
     "FSQAutoencoder": "diabolo.zoo.quantised",
@@ -132,10 +144,12 @@ _HOME = {
     "FlowPosteriorVAE": "diabolo.zoo.flows",
     "FlowPriorVAE": "diabolo.zoo.flows",
     "GatedAutoencoder": "diabolo.zoo.sparse",
+    "GraphFilter": "diabolo.tasks.linear_items",
     "HypersphericalVAE": "diabolo.zoo.hyperspherical",
     "IWAE": "diabolo.zoo.variational",
     "Imputer": "diabolo.tasks.imputation",
     "InfoVAE": "diabolo.zoo.matching",
+    "ItemPopularity": "diabolo.tasks.linear_items",
     "JumpReLUAutoencoder": "diabolo.zoo.sparse",
     "KSparseAutoencoder": "diabolo.zoo.sparse",
     "LFQAutoencoder": "diabolo.zoo.quantised",
@@ -143,8 +157,11 @@ _HOME = {
     "MaskedAutoencoder": "diabolo.zoo.masked",
     "MatryoshkaAutoencoder": "diabolo.zoo.sparse",
     "MixturePriorVAE": "diabolo.zoo.variational",
+    "MultDAE": "diabolo.zoo.choices",
+    "MultVAE": "diabolo.zoo.choices",
     "OrderedAutoencoder": "diabolo.zoo.regularised",
     "PosteriorCollapseWarning": "diabolo.zoo.activity",
+    "Recommender": "diabolo.tasks.recommendation",
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",
     "Restorer": "diabolo.tasks.restoring",

@@ -13,7 +13,17 @@ import torch
 from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import spec
 from diabolo.parts.augmentation import Augmentation
-from diabolo.parts.likelihoods import COUNTS, LIKELIHOODS, Counts, LearnedGaussian, Likelihood, Mixed
+from diabolo.parts.likelihoods import (
+    CHOICES,
+    COUNTS,
+    LIKELIHOODS,
+    Counts,
+    LearnedGaussian,
+    Likelihood,
+    Mixed,
+    Multinomial,
+    Ratings,
+)
 from diabolo.parts.networks.attention import Attention
 from diabolo.parts.networks.base import Network
 from diabolo.parts.networks.conv import Conv, stage_channels
@@ -99,12 +109,16 @@ class SharedParameters:
             "negative_binomial",
             "zero_inflated_poisson",
             "zero_inflated_negative_binomial",
+            "multinomial",
+            "ratings",
         ],
         "distribution of the data given the code: 'gaussian' is squared error (MSE), 'learned_gaussian' squared error with "
         "a learned scale, 'sigmoid_gaussian' squared error with outputs kept in [0, 1], 'student_t' heavy tails with a learned "
         "scale, so that outliers hardly pull, 'laplace' absolute error, "
         "'bernoulli' binary cross-entropy; of counts 'poisson', 'negative_binomial' with a learned dispersion of each feature, "
-        "or one of them with a chance of nothing beside it; 'auto' is 'bernoulli' for data of zeros and ones, else a Gaussian",
+        "or one of them with a chance of nothing beside it; of what users choose 'multinomial', how a row's total is "
+        "shared out, and 'ratings', squared error where a cell is not 0; 'auto' is 'bernoulli' for data of zeros and ones, else "
+        "a Gaussian",
     ] = "auto"
     library_size: Annotated[
         Literal["auto", "observed"] | None,
@@ -189,6 +203,7 @@ class SharedParameters:
     ] = None
 
     _auto_likelihood = "gaussian"  # not annotated, hence not parameters
+    _auto_shortcut = True  # whether network="auto" starts at principal components
 
     def _warmup(self) -> float:
         """Return the share of training over which the cost of the code rises to its full weight."""
@@ -236,24 +251,37 @@ class SharedParameters:
             self.dropout,
             self.norm,
             residual=self.network == "residual_mlp",
-            shortcut=self.network == "shortcut_mlp" or (self.network == "auto" and self.pretrain is None),
+            shortcut=self.network == "shortcut_mlp"
+            or (self.network == "auto" and self.pretrain is None and self._auto_shortcut),
         )
 
+    def _usual_likelihood(self, schema: Schema) -> str:
+        """Return what ``likelihood="auto"`` is for these data."""
+        return "bernoulli" if schema.values == "binary" else self._auto_likelihood
+
     def _likelihood(self, schema: Schema) -> Likelihood:
-        name: str = self.likelihood
-        if name == "auto":
-            name = "bernoulli" if schema.values == "binary" else self._auto_likelihood
+        name: str = self._usual_likelihood(schema) if self.likelihood == "auto" else self.likelihood
         kind = LIKELIHOODS[name]
+        if name in CHOICES:
+            if schema.mixed:
+                raise ValueError(
+                    f"likelihood={name!r} is for rows of nothing but amounts of one kind, such as users by items"
+                )
+            return Ratings(schema.shape) if name == "ratings" else Multinomial(schema.shape, self._known_total(schema))
         if schema.mixed:
             count = sum(c.kind in ("number", "date") for c in schema.columns)
             return Mixed(schema.columns, kind((count,)) if issubclass(kind, LearnedGaussian) else kind())
         if issubclass(kind, Counts):
-            many = schema.kind == "vector" and schema.size >= LIBRARY
-            return kind(schema.shape, many if self.library_size == "auto" else self.library_size == "observed")
+            return kind(schema.shape, self._known_total(schema))
         if issubclass(kind, LearnedGaussian):
             each = schema.shape[:1] + (1,) * (len(schema.shape) - 1) if schema.kind == "series" else schema.shape
             return kind((1,) * len(schema.shape) if schema.shared_unit else each)
         return kind()
+
+    def _known_total(self, schema: Schema) -> bool:
+        if self.library_size == "auto":
+            return schema.kind == "vector" and schema.size >= LIBRARY
+        return self.library_size == "observed"
 
     def _augmentation(self, schema: Schema) -> Augmentation | None:
         if not self.augment:
@@ -277,6 +305,12 @@ class SharedParameters:
                     f"scale={self.scale!r}: counts, as likelihood={self.likelihood!r} takes them, have no scale; expected 'auto'"
                 )
             return "log1p"
+        if self.likelihood in CHOICES and self.scale not in ("auto", None):
+            raise ParameterError(
+                f"scale={self.scale!r}: amounts, as likelihood={self.likelihood!r} takes them, are not scaled; expected 'auto'"
+            )
+        if self.likelihood in CHOICES:
+            return None
         bounded = self.likelihood in ("bernoulli", "sigmoid_gaussian")
         return "unit" if bounded and self.scale == "auto" else self.scale
 

@@ -76,7 +76,19 @@ def info(
 def _model_facts(folder: Path) -> dict[str, Any]:
     from diabolo.checks import parameter_fields
     from diabolo.cli.models import autoencoder_of, load_model
+    from diabolo.persistence import load
+    from diabolo.tasks.recommendation import Recommender
 
+    whole = load(folder)
+    if isinstance(whole, Recommender):
+        return {
+            "model": "Recommender",
+            "users": len(whole.users_),
+            "items": len(whole.items_),
+            "choices": whole.histories_.nnz,
+            "shares": {type(m).__name__: w for m, w in zip(whole.models_, whole.weights_, strict=True)},
+            "NDCG on users held out": whole.quality_,
+        }
     fitted = load_model(folder)
     model = autoencoder_of(fitted)
     history, schema = model.history_, model.schema_

@@ -64,6 +64,8 @@ def load_model(folder: Path) -> Any:
     from diabolo.persistence import load
 
     model = load(folder)
+    if hasattr(model, "histories_"):
+        raise UsageError(f"{folder} holds a recommender; use it with diabolo recommend {folder}")
     named = hasattr(autoencoder_of(model), "feature_names_in_")
     for part in getattr(model, "models_", [autoencoder_of(model)]):
         part.codec_.container = (frame_library() if named else None) or "numpy"

@@ -147,9 +147,9 @@ class ArrayCodec:
         ----------
         raw : Raw
             The rows.
-        scale : {"auto", "standard", "minmax", "quantile", "unit"} or None
+        scale : {"auto", "standard", "minmax", "quantile", "unit", "amounts"} or None
             As the estimators' parameter of this name; ``"unit"`` is ``None`` where all values lie in [0, 1] and
-            ``"minmax"`` elsewhere.
+            ``"minmax"`` elsewhere, ``"amounts"`` is ``None`` for tables of values of at least 0 and ``"auto"`` elsewhere.
         """
         return cls.learn([raw], scale)
 
@@ -171,7 +171,7 @@ class ArrayCodec:
         if scale == "quantile" and raw.kind != "vector":
             what = "images" if raw.kind == "image" else "series"
             raise ValueError(f"scale='quantile' is for tables; use 'auto', 'standard', 'minmax' or None for {what}")
-        profile = Profile(raw, moments=scale in ("auto", "standard"))
+        profile = Profile(raw, moments=scale in ("auto", "standard", "amounts"))
         profile.add(values)
         sample, wide = Sample(values, KNOT_ROWS) if scale == "quantile" else None, is_wide(values)
         for part in parts:
@@ -187,6 +187,8 @@ class ArrayCodec:
             raise ValueError(f"{len(never)} {what}(s) have no observed value: {listed}. Drop them before fit.")
         low, high, unit, binary = profile.low, profile.high, profile.unit, profile.unit and profile.binary
         how = scale if scale is not None else "none"
+        if how == "amounts":
+            how = "none" if raw.kind == "vector" and low.min() >= 0 else "auto"
         if how == "auto":
             how = choose_scale(low, high, binary=binary, image=raw.kind == "image", series=raw.kind == "series")
         elif how == "unit":
@@ -242,7 +244,9 @@ class ArrayCodec:
         if len(table.scaled):
             names = tuple(table.names[j] for j in table.scaled)
             numbers = [Raw(part.values[:, table.scaled], "vector", "numpy", names) for part in raws]
-            how = "standard" if scale == "auto" else scale  # columns of several kinds are never in one unit
+            how = (
+                "standard" if scale in ("auto", "amounts") else scale
+            )  # columns of several kinds are never in one unit
             scaling = cls.learn(numbers, how).scaling
         columns = table.columns
         context = 0 if raw.conditions is None else raw.conditions.width

@@ -1,5 +1,6 @@
 """Likelihoods: the density of a row given the decoder's output, element by element, in nats."""
 
+from diabolo.parts.likelihoods.choices import CHOICES, Multinomial, Ratings
 from diabolo.parts.likelihoods.counts import (
     COUNTS,
     Counts,
@@ -20,9 +21,10 @@ from diabolo.parts.likelihoods.elements import (
 )
 from diabolo.parts.likelihoods.mixed import Mixed
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {**ELEMENTS, **COUNTS}
+LIKELIHOODS: dict[str, type[Likelihood]] = {**ELEMENTS, **COUNTS, **CHOICES}
 
 __all__ = [
+    "CHOICES",
     "COUNTS",
     "LIKELIHOODS",
     "Bernoulli",
@@ -34,4 +36,5 @@ __all__ = [
     "Mixed",
 ]
 __all__ += ["NegativeBinomial", "Poisson", "SigmoidGaussian", "StudentT"]
+__all__ += ["Multinomial", "Ratings"]
 __all__ += ["ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson"]

@@ -109,6 +109,10 @@ class Likelihood(nn.Module, ABC):
         """Return the expected row ``(B, *shape)``."""
         return raw.squeeze(1)
 
+    def preference(self, raw: Tensor) -> Tensor:
+        """Return what features of a row are ranked by ``(B, *shape)``: the expected row, or what rises with it."""
+        return self.mean(raw)
+
     def output_for(self, x: Tensor) -> Tensor:
         """Return the decoder's first output, an affine function of ``x``, whose mean is near ``x``."""
         return x
