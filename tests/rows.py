@@ -18,7 +18,9 @@ from diabolo import (
     AdversarialAutoencoder,
     AnomalyDetector,
     Autoencoder,
+    AutoencoderClassifier,
     AutoencoderModule,
+    AutoencoderRegressor,
     BatchTopKAutoencoder,
     BetaTCVAE,
     BetaVAE,
@@ -261,6 +263,21 @@ ROWS = [
             "check_methods_subset_invariance": IN_ORDER,
         },
     ),
+    Row(
+        "AutoencoderClassifier",
+        (
+            AutoencoderClassifier(Autoencoder(2, **QUICK), max_steps=150, n_models=1, random_state=0),
+            AutoencoderClassifier(Autoencoder(2, **QUICK), method="joint", max_steps=50, n_models=2, random_state=0),
+            AutoencoderClassifier(VAE(2, **QUICK), method="frozen", random_state=0),
+        ),
+    ),
+    Row(
+        "AutoencoderRegressor",
+        (
+            AutoencoderRegressor(Autoencoder(2, **QUICK), max_steps=150, n_models=1, random_state=0),
+            AutoencoderRegressor(VAE(2, **QUICK), method="joint", max_steps=50, n_models=2, random_state=0),
+        ),
+    ),
     Row("Denoiser", (Denoiser(Autoencoder(1, **QUICK), random_state=0),)),
     Row(
         "Imputer",
@@ -272,7 +289,15 @@ ROWS = [
     ),
 ]
 
-MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer")]
+TASKS = {
+    "AnomalyDetector",
+    "AutoencoderClassifier",
+    "AutoencoderRegressor",
+    "Denoiser",
+    "Imputer",
+    "SeriesAnomalyDetector",
+}
+MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 
 VARIANTS = [(row.name, variant) for row in MODELS for variant in row.variants]
@@ -286,9 +311,11 @@ def identify(value: Any) -> str:
 
 
 def answer(estimator: Any, X: Any) -> Any:
-    """What a fitted estimator has to say of rows: scores, or, where it fills cells, the rows with some of them filled."""
+    """What a fitted estimator has to say of rows: scores, predictions, or the rows with some cells filled."""
     if hasattr(estimator, "score_samples"):
         return estimator.score_samples(X)
+    if hasattr(estimator, "predict"):
+        return estimator.predict(X)
     holes = np.array(X, dtype=float)
     holes.ravel()[::3] = np.nan
     return estimator.transform(holes)

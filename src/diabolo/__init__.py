@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diabolo.tasks.denoising import Denoiser
     from diabolo.tasks.imputation import Imputer
     from diabolo.tasks.series import SeriesAnomalyDetector
+    from diabolo.tasks.supervised import AutoencoderClassifier, AutoencoderRegressor
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
@@ -58,7 +59,9 @@ __all__ = [
     "AdversarialAutoencoder",
     "AnomalyDetector",
     "Autoencoder",
+    "AutoencoderClassifier",
     "AutoencoderModule",
+    "AutoencoderRegressor",
     "BatchScorer",
     "BatchTopKAutoencoder",
     "BetaTCVAE",
@@ -108,7 +111,9 @@ _HOME = {
     "AdversarialAutoencoder": "diabolo.zoo.matching",
     "AnomalyDetector": "diabolo.tasks.anomaly",
     "Autoencoder": "diabolo.zoo.vanilla",
+    "AutoencoderClassifier": "diabolo.tasks.supervised",
     "AutoencoderModule": "diabolo.module",
+    "AutoencoderRegressor": "diabolo.tasks.supervised",
     "BatchScorer": "diabolo.batches",
     "BatchTopKAutoencoder": "diabolo.zoo.sparse",
     "BetaTCVAE": "diabolo.zoo.matching",
