@@ -39,6 +39,7 @@ LAYERS = [
     ["zoo"],
     ["latent"],
     ["tasks"],
+    ["tuning"],
     ["persistence"],
     ["batches", "pretrained"],
     ["report"],

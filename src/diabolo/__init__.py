@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.tasks.supervised import AutoencoderClassifier, AutoencoderRegressor
     from diabolo.training.loop import Callback
+    from diabolo.tuning.search import Tuned, tune
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
     from diabolo.zoo.conditional import ConditionalVAE
@@ -99,12 +100,14 @@ __all__ = [
     "Stream",
     "TiedAutoencoder",
     "TopKAutoencoder",
+    "Tuned",
     "TwoStageVAE",
     "VampPriorVAE",
     "__version__",
     "load",
     "score_files",
     "score_spark",
+    "tune",
 ]
 
 _HOME = {
@@ -153,6 +156,7 @@ _HOME = {
     "Stream": "diabolo.data.stream",
     "TiedAutoencoder": "diabolo.zoo.tied",
     "TopKAutoencoder": "diabolo.zoo.sparse",
+    "Tuned": "diabolo.tuning.search",
     "TwoStageVAE": "diabolo.zoo.two_stage",
     "VAE": "diabolo.zoo.variational",
     "VQVAE": "diabolo.zoo.quantised",
@@ -161,6 +165,7 @@ _HOME = {
     "load": "diabolo.persistence",
     "score_files": "diabolo.batches",
     "score_spark": "diabolo.batches",
+    "tune": "diabolo.tuning.search",
 }
 
 
