@@ -35,6 +35,7 @@ LAYERS = [
     ["training"],
     ["parameters"],
     ["inference"],
+    ["sizing"],
     ["estimator"],
     ["zoo"],
     ["latent"],

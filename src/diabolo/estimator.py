@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from torch import Tensor
 
 from diabolo.checks import ParameterError, check_parameters, parameter_fields
@@ -32,6 +33,7 @@ from diabolo.parts.likelihoods import LIKELIHOODS, Mixed
 from diabolo.parts.penalties import Penalty, WeightL1
 from diabolo.records import Batch, History, Schema
 from diabolo.seeding import draw_seed, seeded
+from diabolo.sizing import HELD_OUT, SHORT, Sizes, find_size
 from diabolo.training.checkpoint import read_fingerprint
 from diabolo.training.device import pays_in_bfloat16, resolve_device
 from diabolo.training.layerwise import layer_modules, pretrain_layers
@@ -40,6 +42,8 @@ from diabolo.training.rows import Rows, Selection
 from diabolo.training.streaming import set_aside
 
 __all__ = ["BaseAutoencoder"]
+
+DRAWS = 16  # of each code, where the bound of a size is estimated
 
 
 @spec
@@ -148,6 +152,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
     def _fit(self, raw: Raw) -> Self:
         device = resolve_device(self.device)
         codec = ArrayCodec.fit(raw, self._scale())
+        sizes = self._search_size(raw, codec.schema.size) if self.latent_dim == "search" else None
         table = codec.table_of(raw)
         n_valid = self._validation_rows(len(table))
         settings = self._settings(len(table) - n_valid, device, codec.schema.size)
@@ -168,7 +173,40 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             for part in table.parts(everything=module.likelihood.bounds is not None):
                 check_support(module.likelihood, part, codec)
 
-        return self._learn(codec, settings, device, digest, parts, check)
+        self._learn(codec, settings, device, digest, parts, check)
+        if sizes is not None:
+            self.choices_["latent_dim_curve"] = {str(k): v for k, v in sizes.curve.items()}
+            self.history_.events.insert(
+                0, f"a code of {sizes.chosen} is within {sizes.tolerance:.3g} nats of the largest tried"
+            )
+        return self
+
+    def _search_size(self, raw: Raw, size: int) -> Sizes:
+        """Find the size of the code in short runs on part of the rows."""
+        seed = draw_seed(self.random_state)
+        order = np.random.default_rng(seed).permutation(len(raw.values))
+        held = max(1, round(HELD_OUT * len(order)))
+        if len(order) < 20:
+            raise ValueError(
+                f"latent_dim='search' compares sizes on held-out rows, and X has {len(order)}; expected 20 or more"
+            )
+        learn, judge = raw.take(np.sort(order[held:])), raw.take(np.sort(order[:held]))
+        planned = self._settings(len(order), torch.device("cpu"), size).max_epochs
+
+        def measure(width: int) -> Any:
+            model = clone(self).set_params(
+                latent_dim=width,
+                max_epochs=max(2, math.ceil(SHORT * planned)),
+                random_state=seed,
+                checkpoint=None,
+                verbose=0,
+            )
+            model._fit(learn)
+            return -model._score(judge, DRAWS if model.module_.bottleneck.stochastic else 0, seed)
+
+        sizes = find_size(size, measure)
+        self.latent_dim_ = sizes.chosen
+        return sizes
 
     def _fit_stream(self, stream: Stream, y: Any) -> Self:
         name = type(self).__name__
@@ -176,6 +214,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             raise TypeError(
                 f"{name} is told a condition beside each row, and takes rows in memory; a stream holds rows alone"
             )
+        if self.latent_dim == "search":
+            raise ParameterError("latent_dim='search' needs rows in memory; give a number to fit a stream")
         if self.pretrain is not None:
             raise ParameterError(f"pretrain={self.pretrain!r} needs rows in memory; use pretrain=None to fit a stream")
         device = resolve_device(self.device)
@@ -365,6 +405,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         """Become what ``_get_state`` described; raise ``ValueError`` when the tensors do not fit the description."""
         arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith("module.")}
         codec = ArrayCodec.from_json(meta["data"], arrays)
+        if self.latent_dim == "search":
+            self.latent_dim_ = meta["choices"]["latent_dim"]
         with seeded(0):
             module = self._build(codec.schema)
         weights = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}

@@ -92,8 +92,8 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     verbose: Annotated[int, Ge(0), Le(2), "1 shows a bar while fine-tuning, 2 a line for each 50 steps"] = 0
 
     if TYPE_CHECKING:  # set by fit; an annotation that exists would make a parameter of them
-        autoencoder_: BaseAutoencoder
-        heads_: nn.ModuleList
+        autoencoder_: BaseAutoencoder = field(init=False)
+        heads_: nn.ModuleList = field(init=False)
 
     def _fit(self, X: Any, y: Any) -> Self:
         check_parameters(self)
