@@ -30,6 +30,7 @@ from diabolo.tasks.heads import BESIDE, STEPS, Beside, Head, Told, features_of
 from diabolo.tasks.linear import Linear, choose, fit_linear, folds_of
 from diabolo.training.device import resolve_device
 from diabolo.training.loop import Settings, train
+from diabolo.training.progress import Progress
 from diabolo.zoo.vanilla import Autoencoder, DenoisingAutoencoder
 
 __all__ = ["Supervised", "usual_model"]
@@ -128,7 +129,11 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             return self
         guess, trust = self._guess(raw, targets, labelled, choice.loss, folds, rng)
         held: list[Held] = []
-        for i, (learn, judge) in enumerate(self._parts(known, rng, raw.kind)):
+        parts = self._parts(known, rng, raw.kind)
+        for i, (learn, judge) in enumerate(parts):
+            Progress(1, self.verbose).say(
+                f"fine-tuning network {i + 1} of {len(parts)} on {len(learn)} rows with a label"
+            )
             linear = fit_linear(seen[learn], known[learn], self._outputs(), choice.strength)
             head = self._fine_tune(raw, linear, guess, trust, labelled[learn], labelled[judge], seed + i)
             self.heads_.append(head.cpu())
