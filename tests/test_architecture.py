@@ -35,7 +35,7 @@ LAYERS = [
     ["training"],
     ["parameters"],
     ["inference"],
-    ["sizing"],
+    ["sizing", "warm"],
     ["estimator"],
     ["zoo"],
     ["latent"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 
 from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import spec
@@ -126,6 +127,15 @@ class SharedParameters:
         "'noise' adds normal noise of 0.05 of the range, 'binarize' (also for rows of numbers) takes values in [0, 1] as the "
         "chance of a one and draws it; images that are judged stay as they are",
     ] = ()
+    init_from: Annotated[
+        str | Path | BaseEstimator | None,
+        "a fitted model of this kind, or the folder of one, whose weights training starts from; where the columns are the same "
+        "the scale is that model's too, where some are new they start without influence; clone and all that is built on it need "
+        "a folder, or sklearn.frozen.FrozenEstimator(model)",
+    ] = None
+    freeze: Annotated[Literal["encoder", "decoder"] | None, "half of the network that training leaves as it starts"] = (
+        None
+    )
     max_epochs: Annotated[
         int | Literal["auto"], Ge(1), "passes over the training rows at most; 'auto' plans by the number of rows"
     ] = "auto"

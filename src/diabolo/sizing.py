@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 
-__all__ = ["HELD_OUT", "SHORT", "Sizes", "find_size"]
+from diabolo.data.raw import Raw
+from diabolo.seeding import draw_seed
+
+__all__ = ["Sizes", "find_size", "search_size"]
 
 LARGEST = 32  # size of a code that is tried at most
+FEWEST = 20  # rows
 HELD_OUT = 0.2  # share of the rows that sizes are compared on
 SHORT = 0.2  # share of the planned epochs that a size gets
 SLACK = 0.02  # share of what the largest code explains beyond a code of one number that may be lost
+DRAWS = 16  # of each code, where it is a distribution
 ERRORS = 2.0  # standard errors of the difference that may be lost
 
 
@@ -70,3 +77,34 @@ def find_size(size: int, measure: Callable[[int], NDArray[np.float64]]) -> Sizes
         middle = min(max(low + 1, middle), high - 1)
     curve = {k: float(off.mean()) for k, off in sorted(differences.items())}
     return Sizes(high, curve, tolerance(high))
+
+
+def search_size(model: Any, raw: Raw, size: int) -> Sizes:
+    """Find the size of a model's code in short runs on part of the rows.
+
+    Raises
+    ------
+    ValueError
+        When there are too few rows to hold some out.
+    """
+    n = len(raw.values)
+    if n < FEWEST:
+        raise ValueError(
+            f"latent_dim='search' compares sizes on held-out rows, and X has {n}; expected {FEWEST} or more"
+        )
+    seed = draw_seed(model.random_state)
+    order = np.random.default_rng(seed).permutation(n)
+    held = round(HELD_OUT * n)
+    learn, judge = raw.take(np.sort(order[held:])), raw.take(np.sort(order[:held]))
+    epochs = max(2, math.ceil(SHORT * model._settings(n, torch.device("cpu"), size).max_epochs))
+
+    def measure(width: int) -> NDArray[np.float64]:
+        short = clone(model).set_params(
+            latent_dim=width, max_epochs=epochs, random_state=seed, checkpoint=None, init_from=None, verbose=0
+        )
+        short._fit(learn)
+        return -np.asarray(
+            short._score(judge, DRAWS if short.module_.bottleneck.stochastic else 0, seed), dtype=np.float64
+        )
+
+    return find_size(size, measure)

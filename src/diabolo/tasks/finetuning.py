@@ -36,7 +36,7 @@ from diabolo.zoo.vanilla import Autoencoder, DenoisingAutoencoder
 __all__ = ["Supervised", "usual_model"]
 
 Array = NDArray[Any]
-PRETRAINING = 3000  # steps of the optimiser, for a model that nobody named
+PRETRAINING = 1500  # steps of the optimiser, for a model that nobody named
 BATCH = 256
 KNOT_ROWS = 20_000  # rows that say where the range of a number is cut
 JUDGES = 50  # held-out rows with a label from which on they can judge a network
