@@ -50,6 +50,8 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/anomaly_speed.py
 	$(BIN)/python benchmarks/anomaly_series.py
 	$(BIN)/python benchmarks/denoise.py
+	$(BIN)/python benchmarks/transfer.py
+	$(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/compression.py
 
 clean: ## Remove the virtual environment and caches

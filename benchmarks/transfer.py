@@ -2,20 +2,20 @@
 
     python benchmarks/transfer.py [--only images tables classic] [--seeds 0 1 2] [--sets mnist fashion adult ...]
 
-``images``    MNIST and Fashion-MNIST: 20,000 training images, of which 100 or 1,000, as many of each class, have labels; accuracy on
-              the 10,000 test images.
-``tables``    five tables with two classes: 1 % and 10 % of the training rows have labels; accuracy, log-loss and AUROC on a quarter of
-              the rows (Adult: on its test file). Bank goes without the length of the call, which is known only after it.
+``images``    MNIST and Fashion-MNIST: 20,000 training images, of which 100 or 1,000, as many of each class, have labels;
+              accuracy on the 10,000 test images.
+``tables``    five tables with two classes: 1 % and 10 % of the training rows have labels; accuracy, log-loss and AUROC on a
+              quarter of the rows (Adult: on its test file). Bank goes without the length of the call, known only after it.
 ``classic``   MNIST with all labels, 1,000 sigmoid units pre-trained with the contractive penalty, then fine-tuned: test error
               (Rifai et al., ICML 2011, 1.14 %).
 
-Beside AutoencoderClassifier, by default but for its seed, on the same labels and scikit-learn's defaults: logistic regression, gradient
-boosting, a network trained from scratch (MLPClassifier), and label spreading (7 neighbours; up to 20,000 rows). Numbers are
-standardised for them and labels of columns made to columns of zeros and ones.
+Beside AutoencoderClassifier, by default but for its seed, on the same labels and by scikit-learn's defaults: logistic
+regression, gradient boosting, a network trained from scratch (MLPClassifier), and label spreading (7 neighbours, up to 20,000
+rows). For them numbers are standardised, and labels of columns made to columns of zeros and ones.
 
-Data are read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data). Each result is written as soon as it is there,
-and what is there is not computed again. Results go to benchmarks/results/transfer.json, and from there to docs/transfer.md
-(transfer_page.py).
+Data are read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data). Each result is written as soon as it is
+there, and what is there is not computed again. Results go to benchmarks/results/transfer.json, and from there to
+docs/transfer.md (transfer_page.py).
 """
 
 from __future__ import annotations
@@ -47,7 +47,22 @@ RESULTS = Path(__file__).parent / "results" / "transfer.json"
 POOL = 20_000
 IMAGES = {"mnist": "mnist.npz", "fashion": "fashion_mnist_20k.npz"}
 TABLES = ("adult", "bank", "credit", "magic", "spam")
-ADULT = "age work weight education years marital job relation race sex gain loss hours country y".split()
+ADULT = [
+    "age",
+    "work",
+    "weight",
+    "education",
+    "years",
+    "marital",
+    "job",
+    "relation",
+    "race",
+    "sex",
+    "gain",
+    "loss",
+    "hours",
+]
+ADULT += ["country", "y"]
 
 
 def images(name):
@@ -120,7 +135,13 @@ def chances(method, A, few, B, seed):
     return model.fit(FA[known], few[known]).predict_proba(FB)
 
 
-METHODS = ("AutoencoderClassifier", "logistic regression", "gradient boosting", "network from scratch", "label spreading")
+METHODS = (
+    "AutoencoderClassifier",
+    "logistic regression",
+    "gradient boosting",
+    "network from scratch",
+    "label spreading",
+)
 
 
 def measure(kind, name, share, seed, method):

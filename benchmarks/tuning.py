@@ -2,14 +2,14 @@
 
     python benchmarks/tuning.py [--budget 600] [--seeds 0] [--sets cardio ...] [--only search size]
 
-``search``   a VAE on six tables of ADBench, up to 3,000 rows each, a quarter of them for the test. Every search has the same space, the
-             same held-out quarter of the other rows, the same time, and a fit to all of them at the end that is part of it. The figure is
-             the test log-likelihood in nats per row, by 200 importance samples.
-``size``     latent_dim="search" on ten made-up tables of known dimension, flat and curved: what it finds, and its time over that of
-             a fit of that size.
+``search``   a VAE on six tables of ADBench, up to 3,000 rows each, a quarter of them for the test. Every search has the same
+             space, the same held-out quarter of the other rows, and the same time, of which a fit to all of them at the end is
+             part. The figure is the test log-likelihood in nats per row, by 200 importance samples.
+``size``     latent_dim="search" on ten made-up tables of known dimension, flat and curved: what it finds, and its time over
+             that of a fit of the right size.
 
-Data are read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data). Each result is written as soon as it is there,
-and what is there is not computed again. Results go to benchmarks/results/tuning.json.
+Data are read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data). Each result is written as soon as it is
+there, and what is there is not computed again. Results go to benchmarks/results/tuning.json.
 """
 
 from __future__ import annotations
@@ -119,7 +119,11 @@ def size(kind, d, features, n, seed):
     once = time.process_time() - began
     began = time.process_time()
     model = Autoencoder("search", random_state=seed).fit(X)
-    return {"found": model.latent_dim_, "times": (time.process_time() - began) / once, "curve": model.choices_["latent_dim_curve"]}
+    return {
+        "found": model.latent_dim_,
+        "times": (time.process_time() - began) / once,
+        "curve": model.choices_["latent_dim_curve"],
+    }
 
 
 CASES = [("flat", d, 30, 1000) for d in (1, 3, 6, 12, 20)] + [("curved", d, 30, 2000) for d in (1, 2, 3, 4, 6)]
