@@ -79,9 +79,10 @@ def test_what_cannot_be_predicted(run):
 
 def test_a_search_of_a_file(run, home):
     tokens = ["tune", "iris.csv", "--exclude", "species", "--model", "vae", "--trials", "3", "--storage", "study.log"]
-    code, _, err = run(*tokens, "-o", "best", "--table", "trials.csv", *QUICK[:-1])
+    code, _, err = run(*tokens, "-o", "best", "--table", "trials.csv", "--report", "s.html", *QUICK[:-1])
     assert code == 0
     assert "best of 3 trials: bound" in err
+    assert "<svg" in (home / "s.html").read_text()
     model = diabolo.load(home / "best")
     assert (model.latent_dim, model.hidden, model.max_epochs) == (2, (8,), 3)  # flags hold for all trials
     table = pd.read_csv("trials.csv")

@@ -264,3 +264,21 @@ def test_without_optuna_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"diabolo\[tune\]"):
         Search(VAE(2), X, None, "auto", "auto", 1, None, None, 0, 0)
+
+
+def test_the_page_of_a_search_shows_its_trials(tmp_path):
+    from diabolo.report import write_search
+
+    found = search(
+        space={"hidden": [(4,), (8,)], "learning_rate": (1e-4, 1e-2, "log"), "dropout": (0.0, 0.5)}, n_trials=6
+    )
+    page = write_search(found, tmp_path / "pages" / "search.html", title="Which <VAE>?").read_text()
+    assert "Which &lt;VAE&gt;?" in page
+    assert page.count('<svg class="chart"') == 4  # the course, and each parameter
+    assert page.count("<circle") == 6 + 3 * 5  # the first trial is no point of the space
+    for name in ("learning_rate", "hidden", "dropout", "(8,)"):
+        assert name in page
+    alone = write_search(search(n_trials=1), tmp_path / "one.html").read_text()
+    assert "the model as it was given" in alone
+    assert "http:" not in page
+    assert "https:" not in page

@@ -63,6 +63,14 @@ def tune(
     table: Annotated[
         Path | None, Parameter(help="CSV file for all trials, best first.", metavar="FILE", show_default=False)
     ] = None,
+    report: Annotated[
+        Path | None,
+        Parameter(
+            help="HTML page with the course of the search and what each parameter gave.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         Parameter(help="Column with a class or number for each row, for --objective downstream.", metavar="COLUMN"),
@@ -83,10 +91,13 @@ def tune(
     import diabolo
     from diabolo.cli.data import read_data, say
     from diabolo.cli.fit import check_folder
-    from diabolo.cli.output import check_output, write_columns
+    from diabolo.cli.output import check_output, check_place, write_columns
+    from diabolo.report import write_search
 
     check_folder(output, force)
     check_output(table, npy=False)
+    if report is not None:
+        check_place(report)
     if objective == "downstream" and labels is None:
         raise UsageError("--objective downstream needs --labels")
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
@@ -107,6 +118,8 @@ def tune(
     found.estimator.set_params(verbose=0, max_time=None, callbacks=()).save(output)
     if table is not None:
         write_columns(table, _columns(found.table()))
+    if report is not None:
+        write_search(found, report)
     if not quiet:
         chosen = ", ".join(f"{k}={v!r}" for k, v in found.params.items()) or "the model as it was given"
         say(f"best of {len(found.trials)} trials: {found.objective} {found.value:.5g} with {chosen}")

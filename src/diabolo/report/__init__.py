@@ -15,6 +15,6 @@ Examples
 
 from __future__ import annotations
 
-from diabolo.report.build import build_report, write_report
+from diabolo.report.build import build_report, write_report, write_search
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["build_report", "write_report", "write_search"]
