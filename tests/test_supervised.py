@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -297,4 +299,23 @@ def test_a_regressor_of_a_product():
 def test_a_variational_model_inside():
     model = AutoencoderClassifier(VAE(2, **QUICK), method="joint", n_models=1, max_steps=50, random_state=0).fit(X, Y)
     np.testing.assert_array_equal(model.predict_proba(X), model.predict_proba(X))
+    assert model.score(X, Y) > 0.9
+
+
+def test_an_interrupt_keeps_what_was_learned():
+    def stop(run):
+        raise KeyboardInterrupt
+
+    early = AutoencoderClassifier(Autoencoder(2, callbacks=(stop,), **QUICK), random_state=0).fit(X, Y)
+    assert len(early.heads_) == 0  # the linear outputs alone
+    assert early.score(X, Y) > 0.9
+
+
+def test_a_limit_of_time_holds_for_all_together():
+    began = time.monotonic()
+    model = AutoencoderClassifier(Autoencoder(2, hidden=(64, 64)), max_time=1.0, max_steps=100_000, random_state=0).fit(
+        X, Y
+    )
+    assert time.monotonic() - began < 15  # on a busy machine; steps alone would be minutes
+    assert len(model.heads_) == 5
     assert model.score(X, Y) > 0.9

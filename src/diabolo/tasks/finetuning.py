@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from abc import abstractmethod
 from dataclasses import field
 from pathlib import Path
@@ -86,6 +87,9 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Ge(1),
         "steps of fine-tuning at most; 'auto' is 20 passes over the labelled rows, within 1500 and 15000 steps",
     ] = "auto"
+    max_time: Annotated[
+        float | None, Gt(0), "seconds of training at most, half of them for the model that learns from all rows"
+    ] = None
     learning_rate: Annotated[float, Gt(0), "highest learning rate of fine-tuning"] = 2e-3
     random_state: Annotated[
         int | np.random.RandomState | None, "seed of the models, the folds and the order; None takes fresh entropy"
@@ -115,6 +119,9 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         rng = np.random.default_rng(seed)
         if self.random_state is not None or self.autoencoder is None:
             model.set_params(random_state=int(rng.integers(2**31)))
+        began = time.monotonic()
+        if self.max_time is not None:
+            model.set_params(max_time=min(self.max_time / 2, model.max_time or math.inf))
         model._read(X, reset=True)
         self.autoencoder_ = model._fit(raw)
         self.beside_ = self._beside(raw, rng)
@@ -124,7 +131,7 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.linear_ = fit_linear(seen, known, self._outputs(), choice.strength)
         self.histories_: list[History] = []
         self.heads_, self.spreading_ = nn.ModuleList(), False
-        if self.method == "frozen":
+        if self.method == "frozen" or model.history_.stop_reason == "interrupted":
             self._mix(None)
             return self
         guess, trust = self._guess(raw, targets, labelled, choice.loss, folds, rng)
@@ -135,10 +142,15 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                 f"fine-tuning network {i + 1} of {len(parts)} on {len(learn)} rows with a label"
             )
             linear = fit_linear(seen[learn], known[learn], self._outputs(), choice.strength)
-            head = self._fine_tune(raw, linear, guess, trust, labelled[learn], labelled[judge], seed + i)
+            seconds = None
+            if self.max_time is not None:
+                seconds = max(0.1, (began + self.max_time - time.monotonic()) / (len(parts) - i))
+            head = self._fine_tune(raw, linear, guess, trust, labelled[learn], labelled[judge], seed + i, seconds)
             self.heads_.append(head.cpu())
             if len(judge):
                 held.append(Held(linear(seen[judge]), self._run(head, raw.take(labelled[judge])), known[judge]))
+            if self.histories_[-1].stop_reason == "interrupted":
+                break
         self._mix(Held(*(np.concatenate(part) for part in zip(*held, strict=True))) if held else None)
         return self
 
@@ -196,7 +208,15 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         return list(cutter.split(known, known if classes else None))
 
     def _fine_tune(
-        self, raw: Raw, linear: Linear, guess: Tensor, trust: Tensor, learn: Array, judge: Array, seed: int
+        self,
+        raw: Raw,
+        linear: Linear,
+        guess: Tensor,
+        trust: Tensor,
+        learn: Array,
+        judge: Array,
+        seed: int,
+        seconds: float | None,
     ) -> Head:
         """Return a network that began as the linear model; where there are enough rows to judge it by, the best on the way."""
         model = self.autoencoder_
@@ -213,6 +233,7 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             batch_size=batch_size,
             learning_rate=self.learning_rate,
             weight_decay=1e-2,
+            max_time=seconds,
             device=device,
             verbose=self.verbose,
         )

@@ -101,7 +101,7 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         Returns
         -------
         self
-            Fitted.
+            Fitted. A keyboard interrupt ends training early and keeps what was learned.
 
         Raises
         ------

@@ -61,6 +61,7 @@ LEFT_ALONE = {  # what a search has no business with, or which only costs time
     "calibration_fraction",
     "contamination",
     "max_steps",
+    "max_time",
     "label_spreading",
     "method",
     "condition_kind",
