@@ -16,5 +16,6 @@ Examples
 from __future__ import annotations
 
 from diabolo.report.build import build_report, write_report, write_search
+from diabolo.report.card import build_card, write_card
 
-__all__ = ["build_report", "write_report", "write_search"]
+__all__ = ["build_card", "build_report", "write_card", "write_report", "write_search"]
