@@ -51,7 +51,9 @@ def test_a_classifier_of_a_file_and_its_predictions(run, home):
     chances = np.array([[float(r[f"p({name})"]) for name in load_iris().target_names] for r in rows])
     np.testing.assert_allclose(chances.sum(1), 1)
     assert "setosa, versicolor, virginica" in run("info", "c")[1]
-    assert run("embed", "c", "iris.csv")[0] == 0
+    for command in ("embed", "score", "reconstruct", "anomalies", "impute"):  # the model inside does its jobs, too
+        assert run(command, "c", "iris.csv")[0] == 0
+    assert run("report", "c", "iris.csv", "-o", "c.html")[0] == 0
     assert diabolo.load(home / "c").verbose == 0
 
 

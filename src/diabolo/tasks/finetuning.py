@@ -99,6 +99,7 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     if TYPE_CHECKING:  # set by fit; an annotation that exists would make a parameter of them
         autoencoder_: BaseAutoencoder = field(init=False)
         heads_: nn.ModuleList = field(init=False)
+        share_: float = field(init=False)
 
     def _fit(self, X: Any, y: Any) -> Self:
         check_parameters(self)
@@ -285,7 +286,8 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         """Return the outputs of the linear model, and those of each network."""
         check_is_fitted(self, "heads_")
         raw = self.autoencoder_._read(X, reset=False)
-        return self.linear_(self._seen(raw)), [self._run(head, raw) for head in self.heads_]  # type: ignore[arg-type]
+        heads = list(self.heads_) if self.share_ > 0 else []  # those that do not count are not run
+        return self.linear_(self._seen(raw)), [self._run(head, raw) for head in heads]  # type: ignore[arg-type]
 
     # the rest of the estimator ----------------------------------------------------------------------------------------------
 

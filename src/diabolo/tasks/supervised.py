@@ -60,8 +60,10 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         How their training went.
     spreading_ : bool
         Whether labels spread to rows without one.
+    share_ : float
+        Of the networks in a prediction; the rest is the linear model's.
     temperature_ : float
-        What outputs are divided by.
+        What outputs of the networks are divided by.
 
     References
     ----------
@@ -250,6 +252,8 @@ class AutoencoderRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
         The fine-tuned networks.
     histories_ : list of History
         How their training went.
+    share_ : float
+        Of the networks in a prediction; the rest is the linear model's.
 
     References
     ----------
