@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
@@ -79,8 +80,9 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     n_models: Annotated[
         int | Literal["auto"],
         Ge(1),
-        "networks that are fine-tuned, each without another fold of the labelled rows, by which it is stopped and calibrated, "
-        "and averaged; 'auto' is 5 for tables and 1 for images and series",
+        "networks that are fine-tuned and averaged, each without another fold of the labelled rows, by which it is calibrated, "
+        "and where they are 50 or more, stopped; a single one holds out a tenth of 500 labels or more; 'auto' is 5 for tables "
+        "and 1 for images and series",
     ] = "auto"
     max_steps: Annotated[
         int | Literal["auto"],
@@ -135,7 +137,7 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         if self.method == "frozen" or model.history_.stop_reason == "interrupted":
             self._mix(None)
             return self
-        guess, trust = self._guess(raw, targets, labelled, choice.loss, folds, rng)
+        guess_from = self._guesses(raw, targets, labelled, choice.loss, folds, rng)
         held: list[Held] = []
         parts = self._parts(known, rng, raw.kind)
         for i, (learn, judge) in enumerate(parts):
@@ -146,6 +148,7 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             seconds = None
             if self.max_time is not None:
                 seconds = max(0.1, (began + self.max_time - time.monotonic()) / (len(parts) - i))
+            guess, trust = guess_from(learn)
             head = self._fine_tune(raw, linear, guess, trust, labelled[learn], labelled[judge], seed + i, seconds)
             self.heads_.append(head.cpu())
             if len(judge):
@@ -166,7 +169,7 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         """Return a target for each row, and the positions of rows that have one."""
 
     @abstractmethod
-    def _guess(
+    def _guesses(
         self,
         raw: Raw,
         targets: Array,
@@ -174,8 +177,11 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         linear_loss: float,
         folds: list[tuple[Array, Array]],
         rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Return targets ``(n, outputs)`` of all rows, and how far those without a label are to be trusted ``(n,)``."""
+    ) -> Callable[[Array], tuple[Tensor, Tensor]]:
+        """Return a function from the labelled rows that are known, by position, to targets and trust.
+
+        Targets ``(n, outputs)`` are those of all rows, trust ``(n,)`` says how sure they are where there is no label, 0 to 1.
+        """
 
     @abstractmethod
     def _mix(self, held: Held | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -147,7 +148,7 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         self.classes_, codes = read_classes(y, n, type(self).__name__)
         return codes, np.flatnonzero(codes >= 0)
 
-    def _guess(
+    def _guesses(
         self,
         raw: Raw,
         targets: Array,
@@ -155,15 +156,19 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         linear_loss: float,
         folds: list[tuple[Array, Array]],
         rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Callable[[Array], tuple[Tensor, Tensor]]:
         n, k = len(targets), len(self.classes_)
-        guess, trust = torch.zeros(n, k), torch.zeros(n)
-        guess[torch.from_numpy(labelled), torch.from_numpy(targets[labelled])] = 1
+        exact = torch.zeros(n, k)
+        exact[torch.from_numpy(labelled), torch.from_numpy(targets[labelled])] = 1
         others = np.flatnonzero(targets < 0)
-        if not len(others) or self.label_spreading is False or (self.label_spreading == "auto" and not folds):
-            return guess, trust
-        if len(labelled) > SPREAD_ROWS // 2 and self.label_spreading == "auto":
-            return guess, trust  # labels are not few
+
+        def none(learn: Array) -> tuple[Tensor, Tensor]:
+            return exact, torch.zeros(n)
+
+        if not len(others) or self.label_spreading is False:
+            return none
+        if self.label_spreading == "auto" and (not folds or len(labelled) > SPREAD_ROWS // 2):
+            return none  # labels are too few to tell, or not few
         others = np.sort(rng.permutation(others)[: max(SPREAD_ROWS - len(labelled), SPREAD_ROWS // 2)])
         places = np.concatenate([labelled, others])
         codes = self.autoencoder_._apply(
@@ -171,24 +176,33 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         )
         graph, told = Graph(codes), targets[places]
         shares = np.bincount(targets[labelled], minlength=k) / len(labelled)
+
+        def spread(learn: Array) -> NDArray[np.float64]:
+            known = np.full(len(told), -1)
+            known[learn] = told[learn]
+            return graph.spread(known, shares)
+
         power = 1.0
         if folds:
             tried = np.zeros((len(folds), len(POWERS)))
             for i, (learn, judge) in enumerate(folds):
-                partly = np.full(len(told), -1)
-                partly[learn] = told[learn]
-                chances = graph.spread(partly, shares)[judge]
+                chances = spread(learn)[judge]
                 tried[i] = [log_loss(np.log(_sharpened(chances, p, shares)), told[judge]) for p in POWERS]
             losses = np.average(tried, axis=0, weights=[len(judge) for _, judge in folds])
             power = POWERS[int(losses.argmin())]
             if self.label_spreading == "auto" and losses.min() >= linear_loss:
-                return guess, trust
+                return none
         self.spreading_ = True
-        chances = _sharpened(graph.spread(told, shares)[len(labelled) :], power, shares)
-        entropy = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
-        guess[torch.from_numpy(others)] = torch.from_numpy(chances).float()
-        trust[torch.from_numpy(others)] = torch.from_numpy(np.clip(1 - entropy / np.log(k), 1e-3, 1)).float()
-        return guess, trust
+
+        def guessed(learn: Array) -> tuple[Tensor, Tensor]:
+            chances = _sharpened(spread(learn)[len(labelled) :], power, shares)
+            entropy = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
+            guess, trust = exact.clone(), torch.zeros(n)
+            guess[torch.from_numpy(others)] = torch.from_numpy(chances).float()
+            trust[torch.from_numpy(others)] = torch.from_numpy(np.clip(1 - entropy / np.log(k), 1e-3, 1)).float()
+            return guess, trust
+
+        return guessed
 
     def _mix(self, held: Held | None) -> None:
         """Find the share and the temperature under which held-out labels are most likely; few of them leave both near 1."""
@@ -308,7 +322,7 @@ class AutoencoderRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
         self.mean_, self.scale_ = float(values[known].mean()), float(values[known].std()) or 1.0
         return (values - self.mean_) / self.scale_, known
 
-    def _guess(
+    def _guesses(
         self,
         raw: Raw,
         targets: Array,
@@ -316,8 +330,9 @@ class AutoencoderRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
         linear_loss: float,
         folds: list[tuple[Array, Array]],
         rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(np.nan_to_num(targets)).float()[:, None], torch.zeros(len(targets))
+    ) -> Callable[[Array], tuple[Tensor, Tensor]]:
+        exact, trust = torch.from_numpy(np.nan_to_num(targets)).float()[:, None], torch.zeros(len(targets))
+        return lambda learn: (exact, trust)
 
     def _mix(self, held: Held | None) -> None:
         """Find the share under which held-out numbers are predicted best."""
