@@ -62,6 +62,9 @@ def test_the_usual_space_follows_the_declarations():
     assert noise["level"].low < 0.3 < noise["level"].high
     inside = space_of(AutoencoderClassifier(Autoencoder()), "auto", sized=True)
     assert {"learning_rate", "dropout", "autoencoder__hidden", "autoencoder__latent_dim"} <= set(inside)
+    assert not {"training", "contamination", "method"} & set(
+        space_of(AnomalyDetector(Autoencoder()), "auto", sized=True)
+    )
     fixed = space_of(VAE(3, dropout=0.1), "auto", sized=True)
     assert not {"latent_dim", "dropout"} & set(fixed)  # the user has chosen them
 
@@ -120,6 +123,10 @@ def test_every_objective_is_a_number_and_says_what_it_should():
     for name in ("bound", "masked"):
         assert OBJECTIVES[name](good, parts) > OBJECTIVES[name](poor, parts)
     assert OBJECTIVES["downstream"](good, parts) > 0.8
+    assert 0.3 < OBJECTIVES["masked"](good, parts) < 1  # in units of the variance, whatever that of the columns is
+    large = split(VAE(), X * 1000, Y, 0.25, 0, predicts=False)
+    same = VAE(2, hidden=(16,), max_epochs=60, random_state=0).fit(large.learn)
+    assert OBJECTIVES["masked"](same, large) == pytest.approx(OBJECTIVES["masked"](good, parts), abs=1e-3)
     assert 0 <= stability(poor, parts) < stability(good, parts) <= 1
     assert -1 <= OBJECTIVES["anomaly"](good, parts) <= 1
 

@@ -19,6 +19,7 @@ from diabolo.checks import did_you_mean
 from diabolo.estimator import BaseAutoencoder
 from diabolo.parts.bottlenecks import Bottleneck
 from diabolo.tasks.imputation import Imputer
+from diabolo.tasks.spread import variance_of
 from diabolo.tuning.splits import Split, take_rows
 from diabolo.zoo.variational import VariationalCode
 
@@ -42,7 +43,9 @@ def bound(model: Any, split: Split) -> float:
 
 def masked(model: Any, split: Split) -> float:
     """1 less the error in filling cells of held-out rows that were hidden: squares in units of the variance, 1 for a label."""
-    return Imputer.around(model).score(split.judge)
+    imputer = Imputer.around(model)
+    imputer.variance_ = variance_of(imputer._read(split.judge).values, model.schema_.kind != "vector")
+    return imputer.score(split.judge)
 
 
 def downstream(model: Any, split: Split) -> float:

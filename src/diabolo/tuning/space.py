@@ -64,6 +64,7 @@ LEFT_ALONE = {  # what a search has no business with, or which only costs time
     "max_time",
     "label_spreading",
     "method",
+    "training",
     "condition_kind",
     "n_importance",
 }
