@@ -162,7 +162,7 @@ seed; Rifai et al. 1.14 %).
         text += f"""
 ## The size of the code
 
-`latent_dim="search"` on made-up rows of 30 columns with noise of a twentieth of their spread:
+`latent_dim="search"` on made-up rows of 30 columns, with noise of a twentieth of each column's spread:
 
 {sizes(tuning)}
 """

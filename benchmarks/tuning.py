@@ -102,14 +102,14 @@ def search(name, method, budget, seed):
 
 
 def made_up(kind, d, features, n, seed):
-    """Rows of known dimension with noise of a twentieth of their spread."""
+    """Rows of known dimension, with noise of a twentieth of the spread of each column."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(n, d))
     X = z @ rng.normal(size=(d, features))
     if kind == "curved":
         bent = np.tanh(z @ rng.normal(size=(d, features)) / np.sqrt(d)) @ rng.normal(size=(features, features))
         X = 1.2 * bent / np.sqrt(features) + 0.5 * X
-    return X + 0.05 * X.std() * rng.normal(size=X.shape)
+    return X + 0.05 * X.std(axis=0) * rng.normal(size=X.shape)
 
 
 def size(kind, d, features, n, seed):

@@ -180,7 +180,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         if sizes is not None:
             self.choices_["latent_dim_curve"] = {str(k): v for k, v in sizes.curve.items()}
             self.history_.events.insert(
-                0, f"a code of {sizes.chosen} is within {sizes.tolerance:.3g} nats of the largest tried"
+                0, f"a code of {sizes.chosen} loses less than {sizes.tolerance:.1%} of the variance"
             )
         return self
 

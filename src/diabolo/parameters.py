@@ -50,8 +50,8 @@ class SharedParameters:
         int | Literal["auto", "search"],
         Ge(1),
         "size of the code; 'auto' is twice the root of the number of features, at most half of them and at most 32; 'search' "
-        "tries sizes in short runs on four fifths of the rows, and takes the smallest that explains the others as well as one of "
-        "32 does, but for a fiftieth of what that explains beyond a code of one number, or two standard errors",
+        "tries sizes in short runs on four fifths of the rows, and takes the smallest beyond which more numbers explain no more "
+        "of the others than noise",
     ] = field(default="auto", kw_only=False)
     hidden: Annotated[
         tuple[int, ...] | Literal["auto"],

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from torch import Tensor
 
 from diabolo.data.raw import Raw
+from diabolo.module import AutoencoderModule
+from diabolo.records import Batch
 from diabolo.seeding import draw_seed
 
 __all__ = ["Sizes", "find_size", "search_size"]
@@ -19,9 +22,11 @@ __all__ = ["Sizes", "find_size", "search_size"]
 LARGEST = 32  # size of a code that is tried at most
 FEWEST = 20  # rows
 HELD_OUT = 0.2  # share of the rows that sizes are compared on
-SHORT = 0.2  # share of the planned epochs that a size gets
-SLACK = 0.02  # share of what the largest code explains beyond a code of one number that may be lost
-DRAWS = 16  # of each code, where it is a distribution
+SHORT = 0.15  # share of the planned epochs that a size gets
+SLACK = 0.01  # share of the variance that may be lost
+MOST_NOISE = 0.05  # share of the variance that a quarter of the largest code explains, if that is noise
+NEAR = 0.75  # of the largest size: from there on more numbers explain noise
+TWICE = 2.0  # as much as noise may be what is lost
 ERRORS = 2.0  # standard errors of the difference that may be lost
 
 
@@ -33,9 +38,9 @@ class Sizes(NamedTuple):
     chosen : int
         The size.
     curve : dict of int to float
-        For each size that was tried the mean loss of held-out rows beyond that of the largest, in nats per row.
+        For each size that was tried the share of the held-out rows' variance that it leaves unexplained and the largest does not.
     tolerance : float
-        What may be lost, in nats per row, at the chosen size.
+        What share may be, at the chosen size.
     """
 
     chosen: int
@@ -44,39 +49,42 @@ class Sizes(NamedTuple):
 
 
 def find_size(size: int, measure: Callable[[int], NDArray[np.float64]]) -> Sizes:
-    """Search by halving, since distortion falls with the size of the code; large sizes are found to a twelfth.
+    """Search by halving, since distortion falls with the size of the code.
+
+    Beyond three quarters of the largest size more numbers explain noise, each about as much as the next; a size is large enough
+    where what it loses is at most twice what that many numbers of noise explain, and one percent of the variance.
 
     Parameters
     ----------
     size : int
         Features of a row.
     measure : callable
-        From a size to the loss of each held-out row ``(n,)``, in nats.
+        From a size to the squared error of each held-out row ``(n,)``, as a share of the variance of all.
     """
     largest = max(1, min(LARGEST, size - 1))
     best = measure(largest)
-    differences = {largest: np.zeros_like(best)}
-    if largest > 1:
-        differences[1] = measure(1) - best
-    explained = max(0.0, float(differences.get(1, best).mean()))
+    lost = {largest: np.zeros_like(best)}
+    near = math.ceil(NEAR * largest)
+    if near < largest:
+        lost[near] = measure(near) - best
+    rest = max(0.0, float(lost[near].mean()))
+    noise = rest / (largest - near) if 0 < rest <= MOST_NOISE else 0.0  # what one more number of a large code explains
 
     def tolerance(k: int) -> float:
-        off = differences[k]
-        return max(SLACK * explained, ERRORS * float(off.std()) / math.sqrt(len(off)))
+        error = float(lost[k].std()) / math.sqrt(len(best))
+        return max(SLACK + TWICE * noise * (largest - k), ERRORS * error)
 
-    low, high = 0, largest  # too small, and large enough
-    middle = 1
-    while high - low > max(1, high // 12):
-        if middle not in differences:
-            differences[middle] = measure(middle) - best
-        if float(differences[middle].mean()) <= tolerance(middle):
+    low, high = 0, near if float(lost[near].mean()) <= tolerance(near) else largest  # too small, and large enough
+    while high - low > 1:
+        middle = round(math.sqrt(max(1, low) * high)) if high > 4 * low else (low + high) // 2
+        middle = min(max(low + 1, middle), high - 1)
+        if middle not in lost:
+            lost[middle] = measure(middle) - best
+        if float(lost[middle].mean()) <= tolerance(middle):
             high = middle
         else:
             low = middle
-        middle = round(math.sqrt(low * high)) if high > 4 * low else (low + high) // 2
-        middle = min(max(low + 1, middle), high - 1)
-    curve = {k: float(off.mean()) for k, off in sorted(differences.items())}
-    return Sizes(high, curve, tolerance(high))
+    return Sizes(high, {k: float(lost[k].mean()) for k in sorted(lost)}, tolerance(high))
 
 
 def search_size(model: Any, raw: Raw, size: int) -> Sizes:
@@ -103,8 +111,17 @@ def search_size(model: Any, raw: Raw, size: int) -> Sizes:
             latent_dim=width, max_epochs=epochs, random_state=seed, checkpoint=None, init_from=None, verbose=0
         )
         short._fit(learn)
-        return -np.asarray(
-            short._score(judge, DRAWS if short.module_.bottleneck.stochastic else 0, seed), dtype=np.float64
-        )
+        off, x = (short._apply(judge, part).astype(np.float64) for part in (_squares, _rows))
+        return np.asarray(off / max(1e-300, float(np.square(x - x.mean(axis=0)).sum(axis=1).mean())))
 
     return find_size(size, measure)
+
+
+def _squares(module: AutoencoderModule, batch: Batch) -> Tensor:
+    """Return the squared error of each row ``(B,)``, of its observed cells."""
+    off = (module.likelihood.mean(module.trace(batch, sample=False).raw) - batch.x).square()
+    return (off if batch.mask is None else off * batch.mask).flatten(1).sum(1)
+
+
+def _rows(module: AutoencoderModule, batch: Batch) -> Tensor:
+    return batch.x.flatten(1)
