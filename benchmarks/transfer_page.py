@@ -126,8 +126,8 @@ def main():
     text = f"""# Few labels and the search for a model, measured
 
 The scripts are [transfer.py](../benchmarks/transfer.py) and [tuning.py](../benchmarks/tuning.py). Figures are means over
-the seeds 0 to 2, or over as many as stand in brackets. Labelled rows are drawn anew for each seed. All methods see the same labels; by default
-`AutoencoderClassifier` and label spreading also see the rows without one.
+the seeds 0 to 2, or over as many as stand in brackets. Labelled rows are drawn anew for each seed. All methods see the same
+labels; by default `AutoencoderClassifier` and label spreading also see the rows without one.
 
 ## Images
 
