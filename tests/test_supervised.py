@@ -312,10 +312,10 @@ def test_an_interrupt_keeps_what_was_learned():
 
 
 def test_a_limit_of_time_holds_for_all_together():
-    began = time.monotonic()
+    began = time.process_time()  # of the processor: others may keep it busy
     model = AutoencoderClassifier(Autoencoder(2, hidden=(64, 64)), max_time=1.0, max_steps=100_000, random_state=0).fit(
         X, Y
     )
-    assert time.monotonic() - began < 15  # on a busy machine; steps alone would be minutes
+    assert time.process_time() - began < 10  # steps alone would be minutes
     assert len(model.heads_) == 5
     assert model.score(X, Y) > 0.9

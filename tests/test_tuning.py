@@ -182,9 +182,9 @@ def test_what_is_given_is_kept_where_nothing_is_better():
 
 
 def test_a_budget_of_a_second_still_gives_a_model():
-    began = time.monotonic()
+    began = time.process_time()  # of the processor: others may keep it busy
     found = search(VAE(2, hidden=(64, 64), random_state=0), n_trials=None, budget="1 s")  # 500 epochs by default
-    assert time.monotonic() - began < 20  # on a busy machine; without a limit it would be minutes
+    assert time.process_time() - began < 10  # imports included; without a limit the first trial alone takes longer
     assert len(found.estimator.history_) > 0
     assert len(found.trials) >= 1
 
