@@ -30,12 +30,17 @@ def load(name):
 
 def figures(results, measure):
     """Return {(set, labels): {method: (mean over seeds, seeds)}}."""
-    found = defaultdict(lambda: defaultdict(list))
+    found = defaultdict(lambda: defaultdict(dict))
     for key, value in results.items():
-        kind, name, share, _, *method = key.split("/")
+        kind, name, share, seed, *method = key.split("/")
         if kind in ("images", "tables") and measure in value:
-            found[name, float(share)][method[0]].append(value[measure])
-    return {k: {m: (float(np.mean(v)), len(v)) for m, v in r.items()} for k, r in found.items()}
+            found[name, float(share)][method[0]][seed] = value[measure]
+    means = {}
+    for key, row in found.items():
+        ours = row.get(METHODS[0])  # methods are compared on the seeds that there are of ours
+        kept = {m: [v[s] for s in (ours or v) if s in v] for m, v in row.items()}
+        means[key] = {m: (float(np.mean(v)), len(v)) for m, v in kept.items() if v}
+    return means
 
 
 def table(results, measure, shares, digits=3, best=max):
@@ -59,6 +64,11 @@ def table(results, measure, shares, digits=3, best=max):
         many = f"{share:.0f} labels" if share > 1 else f"{share:.0%}"
         lines.append(f"| {name}, {many} | " + " | ".join(cells) + " |")
     for share in shares:
+        rows = [r for r in rows if METHODS[0] in found[r]]  # means are over the rows that ours has
+        means = defaultdict(list)
+        for name, many in rows:
+            for m, (value, _) in found[name, many].items():
+                means[many, m].append(value)
         whole = [m for m in METHODS if len(means[share, m]) == sum(s == share for _, s in rows) and means[share, m]]
         if len(whole) > 1:
             best_of = best(np.mean(means[share, m]) for m in whole)
@@ -126,8 +136,9 @@ def main():
     text = f"""# Few labels and the search for a model, measured
 
 The scripts are [transfer.py](../benchmarks/transfer.py) and [tuning.py](../benchmarks/tuning.py). Figures are means over
-the seeds 0 to 2, or over as many as stand in brackets. Labelled rows are drawn anew for each seed. All methods see the same
-labels; by default `AutoencoderClassifier` and label spreading also see the rows without one.
+the seeds 0 to 2, or over the first ones, as many as stand in brackets; an empty cell was not run. Labelled rows are drawn anew
+for each seed. All methods see the same labels; by default `AutoencoderClassifier` and label spreading also see the rows without
+one.
 
 ## Images
 

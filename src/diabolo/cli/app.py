@@ -33,8 +33,7 @@ EPILOGUE = "--debug, or DIABOLO_DEBUG=1, shows the traceback of an error."
 
 def _build(tokens: list[str]) -> App:
     """Make the application; the flags of a model's parameters are only made for the command that needs them."""
-    from diabolo.cli import anomalies, commands, demo, denoise, fit, impute, info, predict, tuning
-    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info
+    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info, predict, tuning
 
     app = App(
         name="diabolo",
