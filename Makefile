@@ -52,6 +52,8 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/denoise.py
 	$(BIN)/python benchmarks/denoise.py --mnist --levels
 	$(BIN)/python benchmarks/restore.py
+	$(BIN)/python benchmarks/transfer.py
+	$(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/recommendation.py
 

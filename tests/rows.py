@@ -19,7 +19,9 @@ from diabolo import (
     AdversarialAutoencoder,
     AnomalyDetector,
     Autoencoder,
+    AutoencoderClassifier,
     AutoencoderModule,
+    AutoencoderRegressor,
     AutoRec,
     BatchTopKAutoencoder,
     BetaTCVAE,
@@ -275,6 +277,21 @@ ROWS = [
         },
     ),
     Row("Restorer", (Restorer(Imputer(Autoencoder(1, **QUICK)), random_state=0),)),
+    Row(
+        "AutoencoderClassifier",
+        (
+            AutoencoderClassifier(Autoencoder(2, **QUICK), max_steps=150, n_models=1, random_state=0),
+            AutoencoderClassifier(Autoencoder(2, **QUICK), method="joint", max_steps=50, n_models=2, random_state=0),
+            AutoencoderClassifier(VAE(2, **QUICK), method="frozen", random_state=0),
+        ),
+    ),
+    Row(
+        "AutoencoderRegressor",
+        (
+            AutoencoderRegressor(Autoencoder(2, **QUICK), max_steps=150, n_models=1, random_state=0),
+            AutoencoderRegressor(VAE(2, **QUICK), method="joint", max_steps=50, n_models=2, random_state=0),
+        ),
+    ),
     Row("Denoiser", (Denoiser(Autoencoder(1, **QUICK), random_state=0),)),
     Row(
         "Imputer",
@@ -304,7 +321,16 @@ ROWS = [
 ]
 
 CLOSED = ("EASE", "GraphFilter", "ItemPopularity", "Recommender")  # fitted without training a network
-TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer", "Restorer", *CLOSED)
+TASKS = {
+    "AnomalyDetector",
+    "AutoencoderClassifier",
+    "AutoencoderRegressor",
+    "Denoiser",
+    "Imputer",
+    "Restorer",
+    "SeriesAnomalyDetector",
+    *CLOSED,
+}
 MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 
@@ -319,8 +345,8 @@ def identify(value: Any) -> str:
 
 
 def answer(estimator: Any, X: Any) -> Any:
-    """What a fitted estimator has to say of rows: scores, or, where it fills cells, the rows with some of them filled."""
-    for ask in ("score_samples", "score_items"):
+    """What a fitted estimator has to say of rows: scores, predictions, or the rows with some cells filled."""
+    for ask in ("score_samples", "score_items", "predict"):
         if hasattr(estimator, ask):
             return getattr(estimator, ask)(X)
     holes = np.array(X, dtype=float)

@@ -240,7 +240,7 @@ def test_a_misspelt_parameter_is_explained(make, message):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"latent_dim": 0}, "latent_dim=0: expected int or {'auto'} >= 1"),
+        ({"latent_dim": 0}, "latent_dim=0: expected int or {'auto', 'search'} >= 1"),
         ({"latent_dim": 2.5}, "latent_dim=2.5: expected int"),
         ({"latent_dim": True}, "latent_dim=True"),
         ({"hidden": (16, 0)}, r"hidden=\(16, 0\)"),

@@ -518,7 +518,7 @@ def test_demo(run, tmp_path):
         (
             ["fit", "iris.csv", "-o", "q", "--exclude", "species", "--latent-dim", "0"],
             1,
-            "expected int or {'auto'} >= 1",
+            "expected int or {'auto', 'search'} >= 1",
         ),
         (["fit", "iris.csv", "-o", "q", "--exclude", "species", "--likelihood", "mse"], 1, "likelihood='gaussian'"),
         (["fit", "iris.csv", "-o", "q", "--exclude", "species", "--contamination", "0.1"], 2, "add --detector"),

@@ -173,6 +173,8 @@ def test_frames_come_back_as_frames(row: Row):
         assert isinstance(model.inverse_transform(model.transform(frame)), pl.DataFrame)
     elif row.name in ("Denoiser", "Restorer"):
         assert model.transform(frame).columns == ["a", "b", "c", "d"]
+    elif hasattr(model, "heads_"):
+        assert len(model.predict(frame)) == 150
     elif row.name == "Imputer":
         assert model.transform(frame).equals(frame)
         assert model.uncertainty(frame).columns == ["a", "b", "c", "d"]

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from diabolo.tasks.recommendation import Recommender
     from diabolo.tasks.restoring import Restorer
     from diabolo.tasks.series import SeriesAnomalyDetector
+    from diabolo.tasks.supervised import AutoencoderClassifier, AutoencoderRegressor
     from diabolo.training.loop import Callback
+    from diabolo.tuning.search import Tuned, tune
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
     from diabolo.zoo.choices import AutoRec, MultDAE, MultVAE
@@ -65,7 +67,9 @@ __all__ = [
     "AnomalyDetector",
     "AutoRec",
     "Autoencoder",
+    "AutoencoderClassifier",
     "AutoencoderModule",
+    "AutoencoderRegressor",
     "BatchScorer",
     "BatchTopKAutoencoder",
     "BetaTCVAE",
@@ -110,12 +114,14 @@ __all__ = [
     "Stream",
     "TiedAutoencoder",
     "TopKAutoencoder",
+    "Tuned",
     "TwoStageVAE",
     "VampPriorVAE",
     "__version__",
     "load",
     "score_files",
     "score_spark",
+    "tune",
 ]
 
 _HOME = {
@@ -123,7 +129,9 @@ _HOME = {
     "AnomalyDetector": "diabolo.tasks.anomaly",
     "AutoRec": "diabolo.zoo.choices",
     "Autoencoder": "diabolo.zoo.vanilla",
+    "AutoencoderClassifier": "diabolo.tasks.supervised",
     "AutoencoderModule": "diabolo.module",
+    "AutoencoderRegressor": "diabolo.tasks.supervised",
     "BatchScorer": "diabolo.batches",
     "BatchTopKAutoencoder": "diabolo.zoo.sparse",
     "BetaTCVAE": "diabolo.zoo.matching",
@@ -171,6 +179,7 @@ _HOME = {
     "Stream": "diabolo.data.stream",
     "TiedAutoencoder": "diabolo.zoo.tied",
     "TopKAutoencoder": "diabolo.zoo.sparse",
+    "Tuned": "diabolo.tuning.search",
     "TwoStageVAE": "diabolo.zoo.two_stage",
     "VAE": "diabolo.zoo.variational",
     "VQVAE": "diabolo.zoo.quantised",
@@ -179,6 +188,7 @@ _HOME = {
     "load": "diabolo.persistence",
     "score_files": "diabolo.batches",
     "score_spark": "diabolo.batches",
+    "tune": "diabolo.tuning.search",
 }
 
 

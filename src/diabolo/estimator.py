@@ -32,12 +32,14 @@ from diabolo.parts.likelihoods import LIKELIHOODS, Mixed
 from diabolo.parts.penalties import Penalty, WeightL1
 from diabolo.records import Batch, History, Schema
 from diabolo.seeding import draw_seed, seeded
+from diabolo.sizing import search_size
 from diabolo.training.checkpoint import read_fingerprint
 from diabolo.training.device import pays_in_bfloat16, resolve_device
 from diabolo.training.layerwise import layer_modules, pretrain_layers
 from diabolo.training.loop import Run, Settings, train
 from diabolo.training.rows import Rows, Selection
 from diabolo.training.streaming import set_aside
+from diabolo.warm import go_on, same_features, take_weights
 
 __all__ = ["BaseAutoencoder"]
 
@@ -148,6 +150,12 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
     def _fit(self, raw: Raw) -> Self:
         device = resolve_device(self.device)
         codec = ArrayCodec.fit(raw, self._scale())
+        source = self._source()
+        if source is not None and same_features(codec.schema, source.schema_):
+            codec.scaling = source.codec_.scaling
+        sizes = search_size(self, raw, codec.schema.size) if self.latent_dim == "search" else None
+        if sizes is not None:
+            self.latent_dim_ = sizes.chosen
         table = codec.table_of(raw)
         n_valid = self._validation_rows(len(table))
         settings = self._settings(len(table) - n_valid, device, codec.schema.size)
@@ -168,7 +176,13 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             for part in table.parts(everything=module.likelihood.bounds is not None):
                 check_support(module.likelihood, part, codec)
 
-        return self._learn(codec, settings, device, digest, parts, check)
+        self._learn(codec, settings, device, digest, parts, check)
+        if sizes is not None:
+            self.choices_["latent_dim_curve"] = {str(k): v for k, v in sizes.curve.items()}
+            self.history_.events.insert(
+                0, f"a code of {sizes.chosen} loses less than {sizes.tolerance:.1%} of the variance"
+            )
+        return self
 
     def _fit_stream(self, stream: Stream, y: Any) -> Self:
         name = type(self).__name__
@@ -176,6 +190,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             raise TypeError(
                 f"{name} is told a condition beside each row, and takes rows in memory; a stream holds rows alone"
             )
+        if self.latent_dim == "search":
+            raise ParameterError("latent_dim='search' needs rows in memory; give a number to fit a stream")
         if self.pretrain is not None:
             raise ParameterError(f"pretrain={self.pretrain!r} needs rows in memory; use pretrain=None to fit a stream")
         device = resolve_device(self.device)
@@ -206,6 +222,29 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
 
         return self._learn(codec, settings, device, digest, parts, check)
 
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Go on learning from more rows: one pass over them at a tenth of the learning rate; the first call is ``fit``.
+
+        Scales, columns and categories stay those of ``fit``.
+
+        Parameters
+        ----------
+        X : array, frame or tensor
+            Rows as in ``fit``.
+        y : array-like, optional
+            The condition of models that have one.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "module_"):
+            return self.fit(X, y)
+        check_parameters(self, ADVICE)
+        told = self.codec_.conditions
+        go_on(self, self._read(X, reset=False, condition=None if told is None or told.places else y))
+        return self
+
     def _learn(
         self,
         codec: ArrayCodec,
@@ -221,12 +260,16 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         that the likelihood cannot explain.
         """
         augment = self._augmentation(codec.schema)
+        source = self._source()
         seed, settings = self._seed(settings, digest)
         with seeded(seed, device):
             start, rows, held_out = parts()
             module = self._build(codec.schema)
             check(module)
             module.start(start)
+            taken = None if source is None else take_weights(module, codec.schema, source.module_, source.schema_)
+            if self.freeze is not None:
+                getattr(module, self.freeze).requires_grad_(False)
             settings = self._precise(settings, module, device)
             module = module.to(device)
             history = train(
@@ -241,10 +284,35 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
                 self._pretraining(module, rows, held_out, settings),
             )
             history.events += self._findings(module, rows, held_out)
+        module.requires_grad_(True)
+        if taken is not None:
+            self.taken_ = taken
+            history.events.insert(0, str(taken))
         self.codec_, self.schema_, self.module_, self.history_ = codec, codec.schema, module, history
         self.seed_, self.n_iter_ = seed, len(history)
         self.choices_ = self._choices(codec, module, settings)
         return self
+
+    def _source(self) -> BaseAutoencoder | None:
+        """Return the model that training starts from."""
+        if self.init_from is None:
+            return None
+        model = self.init_from
+        if isinstance(model, str | Path):
+            from diabolo.persistence import load
+
+            model = load(model)
+        model = getattr(getattr(model, "estimator", model), "autoencoder_", getattr(model, "estimator", model))
+        if type(model) is not type(self):
+            raise ParameterError(
+                f"init_from is a {type(model).__name__}; expected a fitted {type(self).__name__}, or its folder"
+            )
+        if not hasattr(model, "module_"):
+            raise ParameterError(
+                "init_from is a model that is not fitted: clone, which grid search and tasks use, forgets what was learned. Give "
+                "the folder of a saved model, or sklearn.frozen.FrozenEstimator(model)."
+            )
+        return model
 
     def _precise(self, settings: Settings, module: AutoencoderModule, device: torch.device) -> Settings:
         """Settle what ``precision="auto"`` is: what it was for a run that is taken up, and one measurement for all processes."""
@@ -365,6 +433,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         """Become what ``_get_state`` described; raise ``ValueError`` when the tensors do not fit the description."""
         arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith("module.")}
         codec = ArrayCodec.from_json(meta["data"], arrays)
+        if self.latent_dim == "search":
+            self.latent_dim_ = meta["choices"]["latent_dim"]
         with seeded(0):
             module = self._build(codec.schema)
         weights = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}

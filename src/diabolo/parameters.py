@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 
 from diabolo.checks import Ge, Gt, Le, Lt, ParameterError
 from diabolo.declare import spec
@@ -56,9 +57,11 @@ class SharedParameters:
     """Fields stored untouched by the constructor, read where a part or the loop is made."""
 
     latent_dim: Annotated[
-        int | Literal["auto"],
+        int | Literal["auto", "search"],
         Ge(1),
-        "size of the code; 'auto' is twice the root of the number of features, at most half of them and at most 32",
+        "size of the code; 'auto' is twice the root of the number of features, at most half of them and at most 32; 'search' "
+        "tries sizes in short runs on four fifths of the rows, and takes the smallest beyond which more numbers explain no more "
+        "of the others than noise",
     ] = field(default="auto", kw_only=False)
     hidden: Annotated[
         tuple[int, ...] | Literal["auto"],
@@ -138,6 +141,15 @@ class SharedParameters:
         "'noise' adds normal noise of 0.05 of the range, 'binarize' (also for rows of numbers) takes values in [0, 1] as the "
         "chance of a one and draws it; images that are judged stay as they are",
     ] = ()
+    init_from: Annotated[
+        str | Path | BaseEstimator | None,
+        "a fitted model of this kind, or the folder of one, whose weights training starts from; where the columns are the same "
+        "the scale is that model's too, where some are new they start without influence; clone and all that is built on it need "
+        "a folder, or sklearn.frozen.FrozenEstimator(model)",
+    ] = None
+    freeze: Annotated[Literal["encoder", "decoder"] | None, "half of the network that training leaves as it starts"] = (
+        None
+    )
     max_epochs: Annotated[
         int | Literal["auto"], Ge(1), "passes over the training rows at most; 'auto' plans by the number of rows"
     ] = "auto"
@@ -202,6 +214,9 @@ class SharedParameters:
         str | Path | None, "folder in which the run is saved after each epoch, and from which it goes on after a kill"
     ] = None
 
+    if TYPE_CHECKING:  # set by fit
+        latent_dim_: int = field(init=False)
+
     _auto_likelihood = "gaussian"  # not annotated, hence not parameters
     _auto_shortcut = True  # whether network="auto" starts at principal components
 
@@ -214,6 +229,8 @@ class SharedParameters:
         return self._warmup()
 
     def _code_width(self, schema: Schema) -> int:
+        if self.latent_dim == "search":
+            return self.latent_dim_
         if self.latent_dim != "auto":
             return self.latent_dim
         size = len(schema.columns) if schema.mixed else schema.size

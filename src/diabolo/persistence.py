@@ -145,6 +145,8 @@ def _describe(estimator: Any, prefix: str, tensors: dict[str, Tensor]) -> dict[s
 
 def _describe_parameters(estimator: Any) -> dict[str, Any]:
     parameters = {f.name: _to_json(getattr(estimator, f.name)) for f in parameter_fields(type(estimator))}
+    if not isinstance(getattr(estimator, "init_from", None), str | Path | None):
+        del parameters["init_from"]  # another fitted model, which is not part of this one
     return {"class": type(estimator).__name__, "parameters": {k: v for k, v in parameters.items() if v is not ...}}
 
 

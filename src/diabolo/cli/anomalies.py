@@ -78,6 +78,8 @@ def anomalies(
             flag = "--training" if training is not None else "--time, --series and --steps"
             raise UsageError(f"{flag}: for a data file alone, to which a detector is fitted")
         fitted = load_model(source)
+        if hasattr(fitted, "heads_"):
+            fitted = autoencoder_of(fitted)  # what predicts has no threshold; the model inside ranks rows
         _set_contamination(fitted, contamination, source)
         if into is not None:
             return score_folder(fitted, data, into, "anomalies", keep, memory)

@@ -26,14 +26,14 @@ HELP = (
     "or as CSV to standard output. Start with: diabolo demo"
 )
 
-GENERATED = ("fit", "anomalies", "impute")  # commands with a flag for each parameter of a model
+GENERATED = ("fit", "anomalies", "impute", "tune")  # commands with a flag for each parameter of a model
 
 EPILOGUE = "--debug, or DIABOLO_DEBUG=1, shows the traceback of an error."
 
 
 def _build(tokens: list[str]) -> App:
     """Make the application; the flags of a model's parameters are only made for the command that needs them."""
-    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info, recommend
+    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info, predict, recommend, tuning
 
     app = App(
         name="diabolo",
@@ -57,6 +57,9 @@ def _build(tokens: list[str]) -> App:
         impute.impute,
         denoise.denoise,
         denoise.restore,
+        predict.predict,
+        tuning.tune,
+        tuning.advise,
         compress.compress,
         compress.decompress,
         commands.report,

@@ -110,7 +110,8 @@ def score(
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
     X, told = rows_for(fitted, rows, labels)
-    scores = fitted.score_samples(X, **told)
+    judge = fitted if hasattr(fitted, "score_samples") else autoencoder_of(fitted)
+    scores = judge.score_samples(X, **told)
     if output is not None and output.suffix.lower() == ".npy":
         write_matrix(output, scores, ["score"])
     else:
@@ -182,6 +183,7 @@ def report(
 
     from diabolo.report import write_report
 
-    write_report(fitted, X, output, labels=rows.labels, title=title, **told)
+    shown = autoencoder_of(fitted) if hasattr(fitted, "heads_") else fitted  # of what predicts, the model inside
+    write_report(shown, X, output, labels=rows.labels, title=title, **told)
     say(f"wrote {output}")
     return 0

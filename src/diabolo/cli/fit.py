@@ -13,11 +13,11 @@ from diabolo.cli.models import DataFile, Exclude, Key, autoencoder_of
 from diabolo.launch import launched
 
 __all__ = ["INTERRUPTED", "Contamination", "Model", "Order", "Quiet", "Series", "Steps", "Time", "Training"]
-__all__ += ["default_model", "fit", "fit_model", "make_estimator"]
+__all__ += ["check_folder", "default_model", "fit", "fit_model", "make_estimator"]
 
 INTERRUPTED = 130
 
-Task = Literal["detector", "imputer"] | None
+Task = Literal["detector", "imputer", "classifier", "regressor"] | None
 OF_ANY = {"random_state", "verbose"}  # parameters that leave it to a detector which model it takes
 Training = Annotated[
     Literal["clean", "contaminated"] | None,
@@ -89,7 +89,8 @@ def fit(
     labels: Annotated[
         str | None,
         Parameter(
-            help="Column (or array of an NPZ file) with a class or a number for each row: the condition of conditional-vae.",
+            help="Column (or array of an NPZ file) with a class or a number for each row: what --classifier and --regressor "
+            "learn, or the condition of conditional-vae.",
             metavar="COLUMN",
             show_default=False,
         ),
@@ -115,6 +116,19 @@ def fit(
             show_default=False,
         ),
     ] = False,
+    classifier: Annotated[
+        bool,
+        Parameter(
+            help="Fit a classifier, for diabolo predict: a model learns from all rows, classes from those whose cell of --labels "
+            "is not empty.",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
+    regressor: Annotated[
+        bool,
+        Parameter(help="The same for numbers.", negative="", show_default=False),
+    ] = False,
     force: Annotated[
         bool, Parameter(help="Replace a model that is already there.", negative="", show_default=False)
     ] = False,
@@ -129,8 +143,13 @@ def fit(
     """
     from diabolo.cli.data import read_data, say
 
-    if detector and imputer:
-        raise UsageError("--detector and --imputer are two things; fit two models")
+    kinds = {"detector": detector, "imputer": imputer, "classifier": classifier, "regressor": regressor}
+    chosen = [name for name, wanted in kinds.items() if wanted]
+    if len(chosen) > 1:
+        raise UsageError(f"--{' and --'.join(chosen)} are {len(chosen)} things; fit {len(chosen)} models")
+    predicts = classifier or regressor
+    if predicts and labels is None:
+        raise UsageError(f"--{chosen[0]} learns from a column of the file: name it with --labels COLUMN")
     if contamination is not None and not detector:
         raise UsageError("--contamination sets the threshold of a detector; add --detector")
     if training is not None and not detector:
@@ -138,9 +157,9 @@ def fit(
     order = Order(time, series, steps)
     if order and not detector:
         raise UsageError("--time, --series and --steps are for a detector of anomalies in series; add --detector")
-    _check_folder(output, force)
+    check_folder(output, force)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
-    task: Task = "detector" if detector else "imputer" if imputer else None
+    task: Task = chosen[0] if chosen else None  # type: ignore[assignment]  # the names are those of tasks
     table = rows.table_shape if parameters.get("kind", "auto") != "series" else None
     estimator = make_estimator(
         model,
@@ -153,7 +172,8 @@ def fit(
         mixed=rows.mixed,
         order=order,
     )
-    _check_labels(getattr(estimator, "autoencoder", estimator) if task != "imputer" else None, labels)
+    if not predicts:
+        _check_labels(getattr(estimator, "autoencoder", estimator) if task != "imputer" else None, labels)
     if labels in rows.columns:
         rows = rows.without([labels])
     code = fit_model(estimator, rows.for_fit(parameters.get("kind", "auto")), rows.known_labels())
@@ -165,7 +185,8 @@ def fit(
         return code
     estimator.save(output)
     if not quiet:
-        say(f"saved {type(autoencoder).__name__} to {output}  ({_summary(autoencoder)})")
+        name = type(estimator if predicts else autoencoder).__name__
+        say(f"saved {name} to {output}  ({_summary(autoencoder)})")
     return code
 
 
@@ -186,7 +207,8 @@ def _check_labels(autoencoder: Any, labels: str | None) -> None:
         )
 
 
-def _check_folder(output: Path, force: bool) -> None:
+def check_folder(output: Path, force: bool) -> None:
+    """Refuse, before any long work, a folder that cannot be written or holds a model."""
     from diabolo.cli.output import check_place
 
     if output.is_file():
@@ -208,7 +230,7 @@ def make_estimator(
     mixed: bool = False,
     order: Order | None = None,
 ) -> Any:
-    """Make an unfitted model, detector or imputer, its parameters checked before any data are read into it.
+    """Make an unfitted model or task, its parameters checked before any data are read into it.
 
     Without a name the model is an autoencoder, and for an imputer a masked one, beside which a ``table`` of so many rows and
     columns of numbers gets an IWAE. A detector chooses its own where nothing is said of the model.
@@ -234,8 +256,13 @@ def make_estimator(
         made = diabolo.Imputer(tuple(models), random_state=autoencoder.random_state)
         check_parameters(made)
         return made
-    hint = next(f.hint for f in parameter_fields(diabolo.AnomalyDetector) if f.name == "contamination")
     free = model is None and parameters.keys() <= OF_ANY
+    if task in ("classifier", "regressor"):
+        predictor = diabolo.AutoencoderClassifier if task == "classifier" else diabolo.AutoencoderRegressor
+        return predictor(
+            None if free else autoencoder, random_state=autoencoder.random_state, verbose=autoencoder.verbose
+        )
+    hint = next(f.hint for f in parameter_fields(diabolo.AnomalyDetector) if f.name == "contamination")
     shared = {
         "autoencoder": None if free else autoencoder,
         "contamination": "auto" if contamination is None else parse(contamination, hint),
@@ -256,8 +283,8 @@ def fit_model(estimator: Any, X: Any, y: Any = None) -> int:
     autoencoder = autoencoder_of(estimator)
     parts = getattr(estimator, "models_", [autoencoder])
     given = getattr(estimator, "autoencoder", autoencoder)
-    for shown in (*parts, *(given if isinstance(given, tuple) else (given,))):
-        if shown is not None:
+    for shown in (estimator, *parts, *(given if isinstance(given, tuple) else (given,))):
+        if shown is not None and "verbose" in shown.get_params(deep=False):
             shown.set_params(verbose=0)  # a progress bar belongs to this session, not to the model
     return INTERRUPTED if autoencoder.history_.stop_reason == "interrupted" else 0
 

@@ -59,6 +59,7 @@ def impute(
     if data is not None:
         refuse_flags(source, model, parameters)
         fitted = load_model(source)
+        fitted = autoencoder_of(fitted) if hasattr(fitted, "heads_") else fitted
         rows = read_data(data, key=key, exclude=exclude)
         X = rows.for_model(fitted)
     else:

@@ -95,6 +95,8 @@ def _model_facts(folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": type(model).__name__, "detector": hasattr(fitted, "offset_")}
     if hasattr(fitted, "models_"):
         facts |= {"imputer": True, "models": len(fitted.models_), "error on hidden cells": fitted.error_}
+    elif hasattr(fitted, "heads_"):
+        facts |= {"predicts": [str(c) for c in fitted.classes_] if hasattr(fitted, "classes_") else "a number"}
     elif fitted is not model:
         facts |= {"contamination": fitted.contamination, "threshold": fitted.offset_}
     weights = sum(p.numel() for p in model.module_.parameters())

@@ -15,7 +15,8 @@ Examples
 
 from __future__ import annotations
 
-from diabolo.report.build import build_report, write_report
+from diabolo.report.build import build_report, write_report, write_search
+from diabolo.report.card import build_card, write_card
 from diabolo.report.pictures import write_picture_report
 
-__all__ = ["build_report", "write_picture_report", "write_report"]
+__all__ = ["build_card", "build_report", "write_card", "write_picture_report", "write_report", "write_search"]

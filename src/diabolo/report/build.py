@@ -20,9 +20,11 @@ from diabolo.report.advice import advise
 from diabolo.report.colours import read_labels
 from diabolo.report.facts import gather
 from diabolo.report.timeline import events_page
+from diabolo.report.trials import search_page
 from diabolo.tasks.series import SeriesAnomalyDetector
+from diabolo.tuning.search import Tuned
 
-__all__ = ["build_report", "load_part", "load_template", "write_report"]
+__all__ = ["build_report", "load_part", "load_template", "write_report", "write_search"]
 
 
 def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = None, title: str | None = None) -> str:
@@ -120,6 +122,35 @@ def write_report(
         The file.
     """
     page = build_report(model, X, labels=labels, condition=condition, title=title)
+    path = Path(path)
+    make_folder(path.parent)
+    write_atomic(path, page.encode())
+    return path
+
+
+def write_search(found: Tuned, path: str | Path, *, title: str | None = None) -> Path:
+    """Write an HTML page about a search: its course, what each parameter gave, and all trials.
+
+    Parameters
+    ----------
+    found : Tuned
+        What :func:`diabolo.tune` returned.
+    path : str or Path
+        Where to; what is there is replaced once the new page is whole.
+    title : str, optional
+        Heading of the page.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    page = load_template("search.html").render(
+        title=title if title is not None else f"Search for the parameters of {type(found.estimator).__name__}",
+        version=diabolo.__version__,
+        style=Markup(load_part("style.css")),
+        page=search_page(found),
+    )
     path = Path(path)
     make_folder(path.parent)
     write_atomic(path, page.encode())

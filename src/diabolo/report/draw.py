@@ -12,7 +12,18 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-__all__ = ["Line", "bar_chart", "compact", "histogram", "line_chart", "number", "percent", "ticks"]
+__all__ = [
+    "Line",
+    "Point",
+    "bar_chart",
+    "compact",
+    "histogram",
+    "line_chart",
+    "number",
+    "percent",
+    "point_chart",
+    "ticks",
+]
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 WIDTH, HEIGHT = 380, 210
@@ -72,6 +83,15 @@ class Line:
     name: str
     values: Sequence[float]
     style: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a chart, and whether it is to be marked."""
+
+    x: float
+    y: float
+    marked: bool = False
 
 
 def _svg(label: str, body: str, width: int = WIDTH, height: int = HEIGHT) -> Markup:
@@ -250,4 +270,67 @@ def bar_chart(
         f'<text x="{LEFT + (i + 0.5) * step:.1f}" y="{floor + 14}" text-anchor="middle">{i}</text>'
         for i in range(0, n, every)
     ]
+    return _svg(label, "".join(parts))
+
+
+def point_chart(
+    points: Sequence[Point],
+    label: str,
+    *,
+    x_label: str,
+    line: Sequence[tuple[float, float]] = (),
+    log: bool = False,
+    names: Sequence[str] = (),
+) -> Markup:
+    """Draw points, the marked one on top.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        Where they lie.
+    label : str
+        What the chart shows, for those who cannot see it.
+    x_label : str
+        What lies along the bottom.
+    line : sequence of (float, float), optional
+        A line behind the points.
+    log : bool
+        Whether ``x`` is a logarithm to the base of ten.
+    names : sequence of str
+        What ``x`` of 0, 1, 2 ... stands for, where it is no number.
+    """
+    heights = sorted(p.y for p in points)
+    # what failed altogether must not flatten the rest
+    floor_of = (
+        heights[len(heights) // 10] - 2 * (heights[-1] - heights[len(heights) // 2]) if len(heights) > 4 else -math.inf
+    )
+    low, high = _padded(max(min(heights, default=0.0), floor_of), max(heights, default=1.0))
+    grid, y = _frame(low, high, x_label)
+    floor = HEIGHT - BOTTOM
+    first, last = min((p.x for p in points), default=0.0), max((p.x for p in points), default=1.0)
+    first, last = (-0.5, len(names) - 0.5) if names else _padded(first, last)
+
+    def x(value: float) -> float:
+        return LEFT + (value - first) / (last - first) * (WIDTH - RIGHT - LEFT)
+
+    parts = [grid]
+    if names:
+        marks = list(enumerate(name if len(name) <= 14 else name[:13] + "…" for name in names))
+    else:
+        places = [v for v in ticks(first, last, 5) if not log or v == int(v)]
+        places = places if len(places) > 1 else [first + 0.1 * (last - first), last - 0.1 * (last - first)]
+        texts = [compact(10**v) for v in places] if log else _tick_text(places)
+        marks = list(zip(places, texts, strict=True))  # type: ignore[arg-type]
+    parts += [
+        f'<text x="{x(v):.1f}" y="{floor + 14}" text-anchor="middle">{escape(text)}</text>'
+        for v, text in marks[:: math.ceil(len(marks) / 6)]
+    ]
+    if line:
+        path = " ".join(f"{x(a):.1f},{y(max(b, low)):.1f}" for a, b in line)
+        parts.append(f'<polyline class="train" points="{path}"/>')
+    for p in sorted(points, key=lambda p: p.marked):
+        parts.append(
+            f'<circle class="{"valid" if p.marked else "train"}" cx="{x(p.x):.1f}" cy="{y(max(p.y, low)):.1f}" '
+            f'r="{5 if p.marked else 3}"><title>{number(p.y)}</title></circle>'
+        )
     return _svg(label, "".join(parts))

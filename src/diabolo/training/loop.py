@@ -345,11 +345,14 @@ def _cooled(run: Run) -> float:
 
 
 def _optimizer(module: nn.Module, settings: Settings) -> Optimizer:
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    share_of: Callable[[str], float] | None = getattr(module, "share_of", None)  # of the learning rate, by name
     return Optimizer(
-        (p for p in module.parameters() if p.requires_grad),
+        (p for _, p in named),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         widest=settings.widest,
+        shares=None if share_of is None else [share_of(name) for name, _ in named],
     )
 
 

@@ -34,6 +34,8 @@ class Optimizer:
         Length of the shorter side up to which a matrix gets SOAP; 0 is AdamW for all.
     every : int
         Steps between two updates of the eigenvectors.
+    shares : iterable of float, optional
+        For each parameter the share of the learning rate that it moves by; 1 by default.
     """
 
     EPSILON = 1e-8
@@ -46,17 +48,22 @@ class Optimizer:
         weight_decay: float = 0.0,
         widest: int = 0,
         every: int = 10,
+        shares: Iterable[float] | None = None,
     ):
         self.parameters = list(parameters)
+        shares = [1.0] * len(self.parameters) if shares is None else list(shares)
         self.param_groups = [{"params": self.parameters, "lr": lr}]
         self.weight_decay, self.every = weight_decay, every
         self.steps = 0
         turned = [p.dim() > 1 and 1 < min(len(p), p[0].numel()) <= widest for p in self.parameters]
-        self.matrices = [Matrix(p) for p, is_turned in zip(self.parameters, turned, strict=True) if is_turned]
-        self.rest = [p for p, is_turned in zip(self.parameters, turned, strict=True) if not is_turned]
+        each = list(zip(self.parameters, shares, turned, strict=True))
+        self.matrices = [Matrix(p, share) for p, share, is_turned in each if is_turned]
+        self.rest = [p for p, _, is_turned in each if not is_turned]
         self.means = [torch.zeros_like(p) for p in self.rest]
         self.squares = [torch.zeros_like(p) for p in self.rest]
         self.counts = [torch.zeros((), device=p.device) for p in self.rest]
+        found = [share for _, share, is_turned in each if not is_turned]
+        self.groups = [(s, [i for i, share in enumerate(found) if share == s]) for s in dict.fromkeys(found)]
         self.betas = (0.9, 0.95) if self.matrices else (0.9, 0.999)
         self.fused = all(p.device.type in ("cpu", "cuda") for p in self.parameters)
 
@@ -65,15 +72,15 @@ class Optimizer:
         """Move the parameters that have a gradient."""
         lr, (beta1, beta2) = float(self.param_groups[0]["lr"]), self.betas  # type: ignore[arg-type]
         self.steps += 1
-        if all(p.grad is not None for p in self.rest):
-            lists = self.rest, self.means, self.squares, self.counts
-        else:
-            kept = [
-                t for t in zip(self.rest, self.means, self.squares, self.counts, strict=True) if t[0].grad is not None
-            ]
-            lists = tuple(list(ts) for ts in zip(*kept, strict=True)) if kept else ([], [], [], [])  # type: ignore[assignment]
-        if lists[0]:
-            parameters, means, squares, counts = lists
+        for share, places in self.groups:
+            kept = [i for i in places if self.rest[i].grad is not None]
+            if not kept:
+                continue
+            whole = len(kept) == len(self.rest)
+            parameters, means, squares, counts = (
+                group if whole else [group[i] for i in kept]
+                for group in (self.rest, self.means, self.squares, self.counts)
+            )
             adamw(
                 parameters,
                 [p.grad for p in parameters],  # type: ignore[misc]
@@ -85,14 +92,14 @@ class Optimizer:
                 amsgrad=False,
                 beta1=beta1,
                 beta2=beta2,
-                lr=lr,
+                lr=lr * share,
                 weight_decay=self.weight_decay,
                 eps=self.EPSILON,
                 maximize=False,
             )
         for matrix in self.matrices:
             if matrix.weight.grad is not None:
-                matrix.step(lr, self.weight_decay, beta1, beta2, self.EPSILON, self.every)
+                matrix.step(lr * matrix.share, self.weight_decay, beta1, beta2, self.EPSILON, self.every)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -120,8 +127,8 @@ class Optimizer:
 class Matrix:
     """A weight and what SOAP knows of it."""
 
-    def __init__(self, weight: Tensor):
-        self.weight = weight
+    def __init__(self, weight: Tensor, share: float = 1.0):
+        self.weight, self.share = weight, share
         flat = weight.detach().flatten(1)
         self.left = flat.shape[0] < flat.shape[1]  # whether the shorter side is the first
         n = min(flat.shape)
