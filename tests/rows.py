@@ -23,6 +23,7 @@ from diabolo import (
     BetaTCVAE,
     BetaVAE,
     CapacityVAE,
+    CodePrior,
     ConditionalVAE,
     ContractiveAutoencoder,
     CustomAutoencoder,
@@ -261,6 +262,7 @@ ROWS = [
             "check_methods_subset_invariance": IN_ORDER,
         },
     ),
+    Row("CodePrior", (CodePrior("mixture", n_components=2, random_state=0),)),
     Row("Denoiser", (Denoiser(Autoencoder(1, **QUICK), random_state=0),)),
     Row(
         "Imputer",
@@ -272,7 +274,8 @@ ROWS = [
     ),
 ]
 
-MODELS = [row for row in ROWS if row.name not in ("AnomalyDetector", "SeriesAnomalyDetector", "Denoiser", "Imputer")]
+TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "CodePrior", "Denoiser", "Imputer")
+MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 
 VARIANTS = [(row.name, variant) for row in MODELS for variant in row.variants]

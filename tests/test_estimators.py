@@ -151,7 +151,8 @@ def test_save_and_load_give_the_same_estimator(row: Row, tmp_path):
     assert repr(again) == repr(model)
     np.testing.assert_array_equal(answer(again, X), answer(model, X))
     inner = again.models_[0] if hasattr(again, "models_") else getattr(again, "autoencoder_", again)
-    assert len(inner.history_) == 3
+    if row.name != "CodePrior":  # which trains nothing here
+        assert len(inner.history_) == 3
 
 
 @pytest.mark.parametrize("row", ROWS, ids=identify)
@@ -167,6 +168,8 @@ def test_frames_come_back_as_frames(row: Row):
     elif row.name == "Imputer":
         assert model.transform(frame).equals(frame)
         assert model.uncertainty(frame).columns == ["a", "b", "c", "d"]
+    elif row.name == "CodePrior":
+        assert model.sample(2).shape == (2, 4)  # codes are always arrays
     else:
         assert model.explain(frame).columns == ["a", "b", "c", "d"]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diabolo.batches import BatchScorer, score_files, score_spark
     from diabolo.data.stream import Stream
+    from diabolo.latent.priors import CodePrior
     from diabolo.module import AutoencoderModule
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
@@ -65,6 +66,7 @@ __all__ = [
     "BetaVAE",
     "Callback",
     "CapacityVAE",
+    "CodePrior",
     "Compressor",
     "ConditionalVAE",
     "ContractiveAutoencoder",
@@ -115,6 +117,7 @@ _HOME = {
     "BetaVAE": "diabolo.zoo.variational",
     "Callback": "diabolo.training.loop",
     "CapacityVAE": "diabolo.zoo.capacity",
+    "CodePrior": "diabolo.latent.priors",
     "ConditionalVAE": "diabolo.zoo.conditional",
     "ContractiveAutoencoder": "diabolo.zoo.regularised",
     "CustomAutoencoder": "diabolo.zoo.vanilla",

@@ -106,11 +106,12 @@ def iwae(
 
 @torch.no_grad()
 def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements: int) -> Tensor:
-    r"""Estimate the log-likelihood of rows by importance sampling from the posterior, ``(B,)`` in nats and float64.
+    r"""Estimate the log-likelihood of rows by importance sampling from the posterior, ``(B, 2)`` in nats and float64.
 
     .. math:: \log \frac1n \sum_{i=1}^n \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \qquad z_i \sim q(z \mid x)
 
-    The encoder runs once for each row; draws are made and decoded in parts, so that memory does not grow with ``n``.
+    The encoder runs once for each row; draws are made and decoded in parts, so that memory does not grow with ``n``. The second
+    number is the standard error of the first, by the spread of the weights: that of their mean, over their mean.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
     found = []
     for start in range(0, len(x), rows):
         part = Batch(*(None if t is None else t[start : start + rows] for t in batch))  # type: ignore[arg-type]
-        total = torch.full((len(part.x),), -math.inf, dtype=torch.float64)
+        total = squares = torch.full((len(part.x),), -math.inf, dtype=torch.float64)
         for done in range(0, n, draws):
             k = min(draws, n - done)
             copies = Batch(*(None if t is None else _repeat(t, k) for t in part))  # type: ignore[arg-type]
@@ -140,8 +141,12 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
             raw = module.decode(code.z, copies.context, copies.x, copies.mask)
             log_prob = module.log_prob(raw, copies)
             log_weight = (log_prob - module.bottleneck.log_ratio(code)).view(-1, k)  # (rows, k)
-            total = torch.logaddexp(total, log_weight.cpu().double().logsumexp(dim=1))
-        found.append(total - math.log(n))
+            log_weight = log_weight.cpu().double()
+            total = torch.logaddexp(total, log_weight.logsumexp(dim=1))
+            squares = torch.logaddexp(squares, (2 * log_weight).logsumexp(dim=1))
+        spread = (n * (squares - 2 * total).exp() - 1).clamp_min(0.0)  # variance of the weights over their squared mean
+        error = (spread / (n - 1)).sqrt() if n > 1 else torch.full_like(total, math.nan)
+        found.append(torch.stack([total - math.log(n), error], dim=1))
     return torch.cat(found)
 
 

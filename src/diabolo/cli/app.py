@@ -33,7 +33,7 @@ EPILOGUE = "--debug, or DIABOLO_DEBUG=1, shows the traceback of an error."
 
 def _build(tokens: list[str]) -> App:
     """Make the application; the flags of a model's parameters are only made for the command that needs them."""
-    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info
+    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info, latent
 
     app = App(
         name="diabolo",
@@ -53,6 +53,7 @@ def _build(tokens: list[str]) -> App:
         commands.reconstruct,
         commands.score,
         commands.sample,
+        latent.interpolate,
         anomalies.anomalies,
         impute.impute,
         denoise.denoise,
@@ -68,6 +69,7 @@ def _build(tokens: list[str]) -> App:
             with_flags(function, find_card(_model(tokens))) if name in GENERATED and tokens[:1] == [name] else function
         )
         app.command(made, name=name, sort_key=position)
+    app.command(latent.latent(sort_key=len(functions)))
     return app
 
 

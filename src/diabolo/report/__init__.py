@@ -16,5 +16,6 @@ Examples
 from __future__ import annotations
 
 from diabolo.report.build import build_report, write_report
+from diabolo.report.figures import write_grid, write_map
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["build_report", "write_grid", "write_map", "write_report"]
