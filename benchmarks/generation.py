@@ -48,7 +48,7 @@ OURS = {  # our class, what makes it this model, and its samplers
     "VampPriorVAE": ("VampPriorVAE", {}, ("own", "mixture", "auto")),
 }
 THEIRS = {
-    "AE": ("AE", {}, ("normal", "mixture", "maf", "two_stage")),
+    "AE": ("AE", {}, ("normal", "mixture", "maf")),  # its two-stage sampler wants a posterior
     "RAE": ("RAE_L2", {}, ("normal", "mixture", "maf")),
     "WAE": ("WAE_MMD", {}, ("normal", "mixture", "maf")),
     "VAE": ("VAE", {}, ("normal", "mixture", "maf", "two_stage")),

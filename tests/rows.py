@@ -50,6 +50,7 @@ from diabolo import (
     RobustAutoencoder,
     SeriesAnomalyDetector,
     SparseAutoencoder,
+    TableSynthesizer,
     TiedAutoencoder,
     TopKAutoencoder,
     TwoStageVAE,
@@ -264,6 +265,7 @@ ROWS = [
     ),
     Row("CodePrior", (CodePrior("mixture", n_components=2, random_state=0),)),
     Row("Denoiser", (Denoiser(Autoencoder(1, **QUICK), random_state=0),)),
+    Row("TableSynthesizer", (TableSynthesizer(MaskedAutoencoder(8, **QUICK), n_bins=5, random_state=0),)),
     Row(
         "Imputer",
         (
@@ -274,7 +276,7 @@ ROWS = [
     ),
 ]
 
-TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "CodePrior", "Denoiser", "Imputer")
+TASKS = ("AnomalyDetector", "SeriesAnomalyDetector", "CodePrior", "Denoiser", "Imputer", "TableSynthesizer")
 MODELS = [row for row in ROWS if row.name not in TASKS]
 """The rows of autoencoders, without the tasks."""
 

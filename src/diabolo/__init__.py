@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from diabolo.tasks.anomaly import AnomalyDetector
     from diabolo.tasks.compression import Compressor
     from diabolo.tasks.denoising import Denoiser
+    from diabolo.tasks.fidelity import compare_tables
     from diabolo.tasks.imputation import Imputer
     from diabolo.tasks.series import SeriesAnomalyDetector
+    from diabolo.tasks.synthesis import TableSynthesizer
     from diabolo.training.loop import Callback
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
@@ -96,11 +98,13 @@ __all__ = [
     "SeriesAnomalyDetector",
     "SparseAutoencoder",
     "Stream",
+    "TableSynthesizer",
     "TiedAutoencoder",
     "TopKAutoencoder",
     "TwoStageVAE",
     "VampPriorVAE",
     "__version__",
+    "compare_tables",
     "load",
     "score_files",
     "score_spark",
@@ -149,6 +153,7 @@ _HOME = {
     "SeriesAnomalyDetector": "diabolo.tasks.series",
     "SparseAutoencoder": "diabolo.zoo.sparse",
     "Stream": "diabolo.data.stream",
+    "TableSynthesizer": "diabolo.tasks.synthesis",
     "TiedAutoencoder": "diabolo.zoo.tied",
     "TopKAutoencoder": "diabolo.zoo.sparse",
     "TwoStageVAE": "diabolo.zoo.two_stage",
@@ -156,6 +161,7 @@ _HOME = {
     "VQVAE": "diabolo.zoo.quantised",
     "VampPriorVAE": "diabolo.zoo.variational",
     "WAE": "diabolo.zoo.matching",
+    "compare_tables": "diabolo.tasks.fidelity",
     "load": "diabolo.persistence",
     "score_files": "diabolo.batches",
     "score_spark": "diabolo.batches",
