@@ -51,6 +51,9 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/anomaly_series.py
 	$(BIN)/python benchmarks/denoise.py
 	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/synthetic_tables.py
+	$(BIN)/python benchmarks/disentanglement.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -39,12 +39,12 @@ FILES = {"mnist": "mnist.npz", "fashion": "fashion_mnist_20k.npz"}
 ROWS, DRAWN, EPOCHS, BATCH, LATENT, HIDDEN = 10_000, 5000, 30, 100, 16, (200, 200)
 NET = {"network": "mlp", "hidden": HIDDEN, "activation": "relu", "device": "cpu"}
 BUDGET = {"batch_size": BATCH, "max_epochs": EPOCHS, "patience": None}
-OURS = {  # our class, what makes it this model, and its samplers
-    "AE": ("Autoencoder", {}, ("normal", "mixture", "kernel", "flow", "two_stage", "auto")),
-    "RAE": ("RegularizedAutoencoder", {}, ("normal", "mixture", "kernel", "flow", "auto")),
-    "WAE": ("WAE", {}, ("own", "mixture", "kernel", "flow", "auto")),
+OURS = {  # our class, what makes it this model, and its samplers; "auto" tries normal, mixture, kernel, flow, and the own prior
     "VAE": ("VAE", {}, ("own", "normal", "mixture", "kernel", "flow", "two_stage", "auto")),
-    "BetaVAE": ("BetaVAE", {"beta": 2.0}, ("own", "mixture", "auto")),
+    "AE": ("Autoencoder", {}, ("normal", "mixture", "kernel", "auto")),
+    "RAE": ("RegularizedAutoencoder", {}, ("normal", "mixture", "auto")),
+    "WAE": ("WAE", {}, ("own", "normal", "mixture", "auto")),
+    "BetaVAE": ("BetaVAE", {"beta": 2.0}, ("own", "normal", "mixture", "auto")),
     "VampPriorVAE": ("VampPriorVAE", {}, ("own", "mixture", "auto")),
 }
 THEIRS = {
@@ -235,6 +235,7 @@ def main():
         return
 
     def keep(key, found):
+        results.update(json.loads(RESULTS.read_text()) if RESULTS.exists() else {})  # several runs may go side by side
         results[key] = found
         print(key, json.dumps(found), flush=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")

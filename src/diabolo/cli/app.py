@@ -33,7 +33,7 @@ EPILOGUE = "--debug, or DIABOLO_DEBUG=1, shows the traceback of an error."
 
 def _build(tokens: list[str]) -> App:
     """Make the application; the flags of a model's parameters are only made for the command that needs them."""
-    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info, latent
+    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info, latent, synthesize
 
     app = App(
         name="diabolo",
@@ -54,6 +54,7 @@ def _build(tokens: list[str]) -> App:
         commands.score,
         commands.sample,
         latent.interpolate,
+        synthesize.synthesize,
         anomalies.anomalies,
         impute.impute,
         denoise.denoise,

@@ -157,9 +157,7 @@ def sample(
     from diabolo.cli.output import check_output, write_blocks
 
     check_output(output)
-    fitted = load_model(model)
-    if not hasattr(fitted, "sample_blocks"):
-        fitted = autoencoder_of(fitted)
+    fitted = autoencoder_of(load_model(model))
     told = None if condition is None else parse_condition(fitted, condition)
     options = {"condition": told, "noise": noise, "prior": prior, "temperature": temperature}
     blocks = fitted.sample_blocks(n, random_state=seed, **options)
