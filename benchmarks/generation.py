@@ -6,7 +6,8 @@
 ``mnist`` and ``fashion`` are read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data). Everybody trains
 784-200-200-16-200-200-784 with ReLU on the same 10,000 rows in [0, 1], a tenth of them for validation, 30 epochs in batches of
 100; optimiser, learning rate, likelihood and weights of terms are each package's own (pythae with the learning rate of its
-README, 1e-3). Samplers are fitted to the codes of the rows of training, with their package's defaults, and draw 5,000 images.
+README, 1e-3), but that all deterministic models end in a sigmoid. Samplers are fitted to the codes of the rows of training, with
+their package's defaults, and draw 5,000 images.
 
 Judge: a small convolutional classifier, trained here on all training images of the set. In its 64 features: the Frechet distance
 of 5,000 images from 5,000 test images (lower is better; that of 5,000 training images is "real rows"), and precision, recall,
@@ -39,11 +40,12 @@ FILES = {"mnist": "mnist.npz", "fashion": "fashion_mnist_20k.npz"}
 ROWS, DRAWN, EPOCHS, BATCH, LATENT, HIDDEN = 10_000, 5000, 30, 100, 16, (200, 200)
 NET = {"network": "mlp", "hidden": HIDDEN, "activation": "relu", "device": "cpu"}
 BUDGET = {"batch_size": BATCH, "max_epochs": EPOCHS, "patience": None}
+SIGMOID = {"likelihood": "sigmoid_gaussian"}  # pythae's decoders end in one
 OURS = {  # our class, what makes it this model, and its samplers; "auto" tries normal, mixture, kernel, flow, and the own prior
     "VAE": ("VAE", {}, ("own", "normal", "mixture", "kernel", "flow", "two_stage", "auto")),
-    "AE": ("Autoencoder", {}, ("normal", "mixture", "kernel", "auto")),
-    "RAE": ("RegularizedAutoencoder", {}, ("normal", "mixture", "auto")),
-    "WAE": ("WAE", {}, ("own", "normal", "mixture", "auto")),
+    "AE": ("Autoencoder", SIGMOID, ("normal", "mixture", "kernel", "auto")),
+    "RAE": ("RegularizedAutoencoder", SIGMOID, ("normal", "mixture", "auto")),
+    "WAE": ("WAE", SIGMOID, ("own", "normal", "mixture", "auto")),
     "BetaVAE": ("BetaVAE", {"beta": 2.0}, ("own", "normal", "mixture", "auto")),
     "VampPriorVAE": ("VampPriorVAE", {}, ("own", "mixture", "auto")),
 }

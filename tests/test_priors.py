@@ -174,6 +174,45 @@ def test_temperature_of_own_priors(model):
         fitted.sample(3, temperature=-1)
 
 
+def test_a_class_for_each_code():
+    rng = np.random.default_rng(0)
+    names = np.array(["left", "right", "rare"])
+    which = rng.choice(3, 1500, p=[0.6, 0.39, 0.01])
+    Z = np.array([[-5.0, 0], [5, 0], [0, 9]])[which] + rng.normal(size=(1500, 2))
+    found = CodePrior(random_state=0).fit(Z, labels=names[which])
+    assert list(found.classes_) == ["left", "rare", "right"]
+    for name, centre in zip(names, [[-5, 0], [5, 0], [0, 9]], strict=True):
+        drawn = found.sample(500, labels=name, random_state=0)
+        np.testing.assert_allclose(drawn.mean(axis=0), centre, atol=0.6)  # fifteen rare ones know their mean to 0.26
+        np.testing.assert_allclose(drawn.std(axis=0), 1, atol=0.35)
+    everything = found.sample(3000, random_state=0)
+    assert (everything[:, 0] < -2).mean() == pytest.approx(0.6, abs=0.05)
+    assert found.score_samples(Z).mean() > CodePrior("normal", random_state=0).fit(Z).score_samples(Z).mean() + 0.5
+    with pytest.raises(ValueError, match=r"no class 'lift'. Did you mean 'left'\?"):
+        found.sample(2, labels="lift")
+    with pytest.raises(ValueError, match="one label for each of 1500"):
+        CodePrior().fit(Z, labels=[1, 2])
+    with pytest.raises(ValueError, match="expected classes"):
+        CodePrior().fit(Z, labels=Z[:, 0])
+
+
+def test_rows_of_a_class_from_a_model_that_knows_no_classes(tmp_path):
+    model = Autoencoder(3, **QUICK | {"max_epochs": 20}).fit(X)
+    kinds = np.array(["setosa", "versicolor", "virginica"])[Y]
+    model.fit_prior(X, labels=kinds, random_state=0)
+    rows = model.sample(200, condition="virginica", random_state=0)
+    np.testing.assert_allclose(rows.mean(axis=0), X[Y == 2].mean(axis=0), atol=0.25)
+    both = model.sample(4, condition=["setosa", "setosa", "virginica", "virginica"], random_state=0)
+    assert both[:2, 2].max() < 2.5 < both[2:, 2].min()  # petals
+    model.save(tmp_path)
+    np.testing.assert_array_equal(diabolo.load(tmp_path).sample(200, condition="virginica", random_state=0), rows)
+    assert model.sample(20, random_state=0).shape == (20, 4)
+    with pytest.raises(ValueError, match="no class 'rosa'"):
+        model.sample(1, condition="rosa")
+    with pytest.raises(ValueError, match="knows no classes"):
+        model.fit_prior(X, "normal").prior_.sample(1, labels="setosa")
+
+
 def test_images_frames_and_conditions():
     images = Autoencoder(4, **QUICK).fit(DIGITS).fit_prior(DIGITS, "normal", random_state=0)
     assert images.sample(3, random_state=0).shape == (3, 8, 8)

@@ -21,7 +21,9 @@ __all__ = ["Generation"]
 class Generation(Inference):
     """The methods of a fitted model that make new rows, which every estimator has."""
 
-    def fit_prior(self, X: Any, prior: Any = "auto", *, condition: Any = None, random_state: Any = None) -> Self:
+    def fit_prior(
+        self, X: Any, prior: Any = "auto", *, labels: Any = None, condition: Any = None, random_state: Any = None
+    ) -> Self:
         r"""Learn where codes are from rows, and draw from there in :meth:`sample` ever after.
 
         A model without a prior can generate then, and one with a prior often does so better: the codes of all rows together
@@ -36,6 +38,8 @@ class Generation(Inference):
             Rows as in ``fit``: the rows of ``fit`` will do.
         prior : {"auto", "normal", "mixture", "kernel", "flow", "two_stage"} or CodePrior
             What to learn; a :class:`~diabolo.CodePrior` sets details.
+        labels : array-like of shape (n,), optional
+            A class of each row. Then :meth:`sample` takes a class for its ``condition``, though the model knows of none.
         condition : value, sequence, array, mapping or frame, optional
             As in :meth:`transform`.
         random_state : int, RandomState or None
@@ -49,7 +53,7 @@ class Generation(Inference):
         from diabolo.latent.fitting import fit_prior
 
         check_is_fitted(self)
-        self.prior_, self.prior_scores_ = fit_prior(self, X, prior, condition, random_state)
+        self.prior_, self.prior_scores_ = fit_prior(self, X, prior, condition, labels, random_state)
         return self
 
     def sample(
@@ -69,8 +73,9 @@ class Generation(Inference):
         n : int
             How many. :meth:`sample_blocks` makes more than fit into memory.
         condition : value, sequence, array, mapping or frame, optional
-            For a model with a condition: one for all rows, or one for each. What is unknown in it (None or NaN), and all of it
-            where there is none, is drawn from the rows of ``fit`` that agree with the rest, of which the model keeps up to 1000.
+            For a model with a condition, or with a prior that was fitted with labels: one for all rows, or one for each. What is
+            unknown in it (None or NaN), and all of it where there is none, is drawn from the rows of ``fit`` that agree with the
+            rest, of which the model keeps up to 1000.
         noise : bool
             Whether to draw each row from the likelihood rather than return its mean.
         prior : {"auto", "own", "fitted"}
@@ -98,8 +103,12 @@ class Generation(Inference):
             raise ValueError(f"temperature={temperature}: expected 0 or more")
         device = resolve_device(self.device)
         with seeded(draw_seed(random_state), device):
+            labels = None
+            if self.codec_.conditions is None and hasattr(fitted, "classes_"):
+                labels, condition = condition, None
             if fitted is not None:
-                drawn = fitted.sample(n, temperature=temperature, random_state=int(torch.randint(2**31 - 1, ())))
+                prior_seed = int(torch.randint(2**31 - 1, ()))
+                drawn = fitted.sample(n, labels=labels, temperature=temperature, random_state=prior_seed)
                 codes = torch.from_numpy(drawn).float().view(n, *self.module_.code_shape)
                 with torch.no_grad():
                     codes = self.module_.bottleneck.cpu().project(codes)

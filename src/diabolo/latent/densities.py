@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -29,6 +30,10 @@ Array = NDArray[np.float64]
 RIDGE = 1e-4  # share of the mean variance of a unit that covariances have at least: codes may lie on a plane
 WIDTHS: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of kernels, in standard deviations
 COMPONENTS = (2, 5, 10, 20, 40)
+FEW, LEAN = (
+    5,
+    10,
+)  # codes a unit below which a class is one Gaussian, and as how many codes the covariance of all counts there
 PART = 2**14  # codes that go through a flow at a time
 BLOCK = 2**22  # numbers in one block of distances
 
@@ -227,6 +232,60 @@ class KernelDensity(Density):
         return out
 
 
+class ClassDensity(MixtureDensity):
+    """A mixture of Gaussians for each class; where a class has few codes, one Gaussian whose covariance leans on all of them.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        As of a mixture of all, and ``owner`` ``(K,)``, the class of each component.
+    """
+
+    @classmethod
+    def learn_classes(cls, codes: Codes, which: NDArray[np.int64], n_classes: int, seed: int) -> Self:
+        """Fit to codes of which it is known which class each belongs to, those held out last."""
+        cut = len(codes.train)
+        pooled = np.cov((codes.train - _means(codes.train, which[:cut], n_classes)[which[:cut]]).T).reshape(
+            2 * codes.train.shape[1:]
+        )
+        parts = []
+        for k in range(n_classes):
+            own, judged = codes.train[which[:cut] == k], codes.held_out[which[cut:] == k]
+            if len(own) >= FEW * own.shape[1] and len(judged):
+                part = MixtureDensity.learn(replace_codes(codes, own, judged), seed, {"n_components": "auto"}).arrays
+            else:
+                centred = own - own.mean(axis=0)
+                covariance = (centred.T @ centred + LEAN * pooled) / (len(own) + LEAN)
+                covariance += (RIDGE * np.trace(pooled) / len(pooled) + 1e-12) * np.eye(len(pooled))
+                part = {"weights": np.ones(1), "means": own.mean(axis=0)[None]}
+                part["factors"] = np.linalg.cholesky(covariance)[None]
+            share = float((which == k).mean())
+            parts.append(part | {"weights": share * part["weights"], "owner": np.full(len(part["weights"]), float(k))})
+        return cls({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+    def sample_classes(self, which: NDArray[np.int64], temperature: float, seed: int) -> Array:
+        """Draw a code of each class."""
+        out = np.empty((len(which), self.arrays["means"].shape[1]))
+        for k in np.unique(which):
+            rows, own = np.flatnonzero(which == k), self.arrays["owner"] == k
+            part = MixtureDensity({name: self.arrays[name][own] for name in ("weights", "means", "factors")})
+            out[rows] = part.sample(len(rows), temperature, seed + int(k))
+        return out
+
+
+def replace_codes(codes: Codes, train: Array, held_out: Array) -> Codes:
+    """Return codes to learn from and to judge by, of some of the rows."""
+    some = copy.copy(codes)
+    some.train, some.held_out = train, held_out
+    return some
+
+
+def _means(Z: Array, which: NDArray[np.int64], n_classes: int) -> Array:
+    return np.stack(
+        [Z[which == k].mean(axis=0) if (which == k).any() else np.zeros(Z.shape[1]) for k in range(n_classes)]
+    )
+
+
 class FlowModule(nn.Module):
     """A flow behind an affine map that whitens codes.
 
@@ -334,4 +393,5 @@ DENSITIES: dict[str, type[Density]] = {
     "mixture": MixtureDensity,
     "kernel": KernelDensity,
     "flow": FlowDensity,
+    "classes": ClassDensity,
 }

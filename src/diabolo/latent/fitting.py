@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 def fit_prior(
-    model: Generation, X: Any, prior: Any, condition: Any, random_state: Any
+    model: Generation, X: Any, prior: Any, condition: Any, labels: Any, random_state: Any
 ) -> tuple[CodePrior | None, dict[str, float]]:
     """Learn a prior from the codes of rows; see :meth:`diabolo.generation.Generation.fit_prior`.
 
@@ -45,9 +45,9 @@ def fit_prior(
             f"X has {len(raw.values)} row(s); a distribution of codes needs at least 2, and better hundreds"
         )
     centre, noise, _ = moments_of(model, raw)
-    found.fit(centre, noise=noise, own=own_log_prior(model.module_, centre.shape[1]))
+    found.fit(centre, noise=noise, labels=labels, own=own_log_prior(model.module_, centre.shape[1]))
     best = max(found.scores_, key=lambda name: found.scores_[name])
-    return (None if best == "own" and found.method == "auto" else found), dict(found.scores_)
+    return (None if best == "own" and found.method == "auto" and labels is None else found), dict(found.scores_)
 
 
 def moments_of(model: Generation, raw: Raw) -> tuple[Array, Array | None, Array | None]:

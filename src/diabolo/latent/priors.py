@@ -15,9 +15,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from diabolo.checks import Ge, Gt, Lt, check_parameters
+from diabolo.checks import Ge, Gt, Lt, check_parameters, did_you_mean
 from diabolo.declare import register, spec
-from diabolo.latent.densities import DENSITIES, Codes, Density
+from diabolo.latent.densities import DENSITIES, ClassDensity, Codes, Density
 from diabolo.seeding import draw_seed
 from diabolo.zoo.variational import VAE
 
@@ -50,6 +50,8 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
         What ``method="auto"`` became.
     scores_ : dict of str to float
         Mean nats of each method that was tried, over held-out codes; higher is better.
+    classes_ : ndarray
+        The classes, where ``fit`` was given labels.
     n_features_in_ : int
         Width of a code.
 
@@ -86,7 +88,15 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
     validation_fraction: Annotated[float, Gt(0), Lt(1), "share of the codes held out to judge methods by"] = 0.2
     random_state: Annotated[int | np.random.RandomState | None, "seed"] = None
 
-    def fit(self, Z: Any, y: Any = None, *, noise: Any = None, own: Callable[[Array], Array] | None = None) -> Self:
+    def fit(
+        self,
+        Z: Any,
+        y: Any = None,
+        *,
+        noise: Any = None,
+        labels: Any = None,
+        own: Callable[[Array], Array] | None = None,
+    ) -> Self:
         """Learn from codes.
 
         Parameters
@@ -97,6 +107,8 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
             Ignored.
         noise : array-like of shape (n, D), optional
             Variance of each unit under the posterior of its row; without it codes are points.
+        labels : array-like of shape (n,), optional
+            A class of each code, to draw codes of a class from; then there is a mixture for each class, whatever ``method`` says.
         own : callable, optional
             The log-density of another distribution, to judge by the same codes: ``scores_["own"]``.
 
@@ -114,12 +126,18 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
                     f"noise has shape {noise.shape}; expected a variance of 0 or more for each of {Z.shape}"
                 )
         seed = draw_seed(self.random_state)
-        codes = self._held_apart(Z, noise, seed)
+        codes, order = self._held_apart(Z, noise, seed)
+        self.__dict__.pop("classes_", None)
+        which = None if labels is None else self._classes(labels, len(Z))
         self.scores_: dict[str, float] = {}
         found: dict[str, tuple[Density | None, VAE | None]] = {}
-        for method in self._tried():
-            density, second = None, None
-            if method == "two_stage":
+        for method in self._tried() if which is None else ["classes"]:
+            density: Density | None = None
+            second: VAE | None = None
+            if which is not None:
+                mixtures = ClassDensity.learn_classes(codes, which[order], len(self.classes_), seed)
+                density, value = mixtures, mixtures.log_prob(codes.held_out).mean()
+            elif method == "two_stage":
                 second = self._second_stage(codes, seed)
                 judged = codes.held_out[:JUDGED]
                 value = second.log_likelihood(judged, n_samples=JUDGING_DRAWS, random_state=seed).mean()
@@ -135,12 +153,22 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
         self._density, self.second_stage_ = found[self.method_]
         return self
 
-    def _held_apart(self, Z: Array, noise: Array | None, seed: int) -> Codes:
+    def _held_apart(self, Z: Array, noise: Array | None, seed: int) -> tuple[Codes, NDArray[np.int64]]:
         """Shuffle codes, and hold some out."""
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(Z))
         held = min(len(Z) - 1, max(1, round(len(Z) * self.validation_fraction)))
-        return Codes(Z[order], None if noise is None else noise[order], held, rng)
+        return Codes(Z[order], None if noise is None else noise[order], held, rng), order
+
+    def _classes(self, labels: Any, n: int) -> NDArray[np.int64]:
+        """Return the position of each label among the classes."""
+        labels = np.asarray(labels)
+        if labels.shape != (n,):
+            raise ValueError(f"labels has shape {labels.shape}; expected one label for each of {n} codes")
+        if labels.dtype.kind == "f":
+            raise ValueError("labels holds floating point numbers; expected classes: text, whole numbers or booleans")
+        self.classes_, which = np.unique(labels.astype(str) if labels.dtype == object else labels, return_inverse=True)
+        return np.asarray(which.ravel())
 
     def _tried(self) -> list[str]:
         if self.method != "auto":
@@ -154,13 +182,15 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
         vae.set_params(validation_fraction=min(0.2, share), kl_warmup=0.5, scale="standard")
         return vae.fit(codes.train)
 
-    def sample(self, n: int = 1, *, temperature: float = 1.0, random_state: Any = None) -> Array:
+    def sample(self, n: int = 1, *, labels: Any = None, temperature: float = 1.0, random_state: Any = None) -> Array:
         """Draw codes.
 
         Parameters
         ----------
         n : int
             How many.
+        labels : value or array-like of shape (n,), optional
+            The class of all codes, or of each, where ``fit`` was given labels; by default classes are as frequent as there.
         temperature : float
             Factor on the standard deviation of noise: of each Gaussian, of the flow's input, of the second stage's code. Below 1
             codes are more typical and less varied.
@@ -178,6 +208,8 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
         if not temperature >= 0:
             raise ValueError(f"temperature={temperature}: expected 0 or more")
         seed = draw_seed(random_state)
+        if labels is not None:
+            return self._sample_classes(labels, n, temperature, seed)
         if self._density is not None:
             return self._density.sample(n, temperature, seed)
         if self.second_stage_ is None:
@@ -187,6 +219,17 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
             for noise in (False, True)
         )
         return np.asarray(mean + temperature * (drawn - mean))
+
+    def _sample_classes(self, labels: Any, n: int, temperature: float, seed: int) -> Array:
+        if not isinstance(self._density, ClassDensity):
+            raise ValueError("this prior knows no classes; fit it with labels=")
+        wanted = np.broadcast_to(np.asarray(labels).astype(self.classes_.dtype), n)
+        known = np.isin(wanted, self.classes_)
+        if not known.all():
+            shown = ", ".join(map(repr, self.classes_[:12].tolist()))
+            near = did_you_mean(str(wanted[~known][0]), [str(c) for c in self.classes_])
+            raise ValueError(f"there is no class {wanted[~known][0].item()!r}.{near} It is one of {shown}")
+        return self._density.sample_classes(np.searchsorted(self.classes_, wanted), temperature, seed)
 
     def score_samples(self, Z: Any) -> Array:
         """Log-density of codes, in nats; of a second stage an estimate by importance sampling, the same at every call.
@@ -222,11 +265,15 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         names = list(getattr(self, "feature_names_in_", [])) or None
         meta = {"method": self.method_, "scores": self.scores_, "n_features_in": self.n_features_in_, "names": names}
+        if hasattr(self, "classes_"):
+            meta["classes"] = self.classes_.tolist()
         arrays = {} if self._density is None else self._density.arrays
         return meta, {f"density.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
 
     def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self.method_, self.scores_, self.n_features_in_ = meta["method"], meta["scores"], meta["n_features_in"]
+        if "classes" in meta:
+            self.classes_ = np.array(meta["classes"])
         if meta["names"] is not None:
             self.feature_names_in_ = np.array(meta["names"], dtype=object)
         self.second_stage_ = getattr(self, "second_stage_", None)
