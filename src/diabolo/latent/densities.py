@@ -355,7 +355,9 @@ class FlowDensity(Density):
         spread, axes = np.linalg.eigh(covariance)
         root = np.sqrt(np.maximum(spread, RIDGE * spread.mean() + 1e-12))
         table = Table(Schema("vector", (d,), n), Z)
-        settings = Settings(options["max_epochs"], 256, 2e-3, patience=max(3, options["max_epochs"] // 10))
+        settings = Settings(
+            options["max_epochs"], 256, 2e-3, patience=max(3, options["max_epochs"] // 10), verbose=options["verbose"]
+        )
         with seeded(seed):
             module = cls.make(d)
             module.mean.copy_(torch.from_numpy(codes.train.mean(axis=0)))

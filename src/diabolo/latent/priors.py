@@ -84,8 +84,10 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
         "Gaussians in the mixture; 'auto' goes up from 2 to 40 while held-out codes gain by it",
     ] = "auto"
     n_centres: Annotated[int, Ge(1), "codes that the kernel method keeps"] = 2000
+    max_codes: Annotated[int, Ge(2), "codes that are looked at, drawn at random where there are more"] = 20_000
     max_epochs: Annotated[int, Ge(1), "epochs of the flow and of the second stage at most"] = 60
     validation_fraction: Annotated[float, Gt(0), Lt(1), "share of the codes held out to judge methods by"] = 0.2
+    verbose: Annotated[Literal[0, 1, 2], "what is shown while the flow and the second stage train, as for models"] = 0
     random_state: Annotated[int | np.random.RandomState | None, "seed"] = None
 
     def fit(
@@ -142,7 +144,7 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
                 judged = codes.held_out[:JUDGED]
                 value = second.log_likelihood(judged, n_samples=JUDGING_DRAWS, random_state=seed).mean()
             else:
-                options = {k: getattr(self, k) for k in ("n_components", "n_centres", "max_epochs")}
+                options = {k: getattr(self, k) for k in ("n_components", "n_centres", "max_epochs", "verbose")}
                 density = DENSITIES[method].learn(codes, seed, options)
                 value = density.log_prob(codes.held_out).mean()
             self.scores_[method] = float(value)
@@ -156,8 +158,8 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
     def _held_apart(self, Z: Array, noise: Array | None, seed: int) -> tuple[Codes, NDArray[np.int64]]:
         """Shuffle codes, and hold some out."""
         rng = np.random.default_rng(seed)
-        order = rng.permutation(len(Z))
-        held = min(len(Z) - 1, max(1, round(len(Z) * self.validation_fraction)))
+        order = rng.permutation(len(Z))[: self.max_codes]
+        held = min(len(order) - 1, max(1, round(len(order) * self.validation_fraction)))
         return Codes(Z[order], None if noise is None else noise[order], held, rng), order
 
     def _classes(self, labels: Any, n: int) -> NDArray[np.int64]:
@@ -179,7 +181,7 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
     def _second_stage(self, codes: Codes, seed: int) -> VAE:
         share = len(codes.held_out) / (len(codes.train) + len(codes.held_out))
         vae = VAE(codes.train.shape[1], hidden=(64, 64), max_epochs=self.max_epochs, random_state=seed, device="cpu")
-        vae.set_params(validation_fraction=min(0.2, share), kl_warmup=0.5, scale="standard")
+        vae.set_params(validation_fraction=min(0.2, share), kl_warmup=0.5, scale="standard", verbose=self.verbose)
         return vae.fit(codes.train)
 
     def sample(self, n: int = 1, *, labels: Any = None, temperature: float = 1.0, random_state: Any = None) -> Array:
