@@ -176,6 +176,7 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         *,
         condition: Any = None,
         n_samples: int = 5000,
+        prior: str = "own",
         return_std: bool = False,
         random_state: Any = None,
     ) -> Any:
@@ -195,6 +196,9 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             As in :meth:`transform`; the likelihood is of the rows given their condition.
         n_samples : int
             Draws of the code for each row.
+        prior : {"own", "fitted"}
+            The model's own prior, or the one that ``fit_prior`` learned: then the likelihood is that of the model which
+            :meth:`sample` draws from.
         return_std : bool
             Whether to return standard errors too. They are honest where weights have a variance, and too small where few draws
             carry nearly all of the weight.
@@ -224,11 +228,24 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         raw = self._read(X, reset=False, condition=condition)
         device = resolve_device(self.device)
         elements = DRAWN_ELEMENTS if device.type == "cpu" else 16 * DRAWN_ELEMENTS
-        pick = functools.partial(log_likelihood, n=n_samples, elements=elements)
+        pick = functools.partial(log_likelihood, n=n_samples, elements=elements, log_prior=self._other_prior(prior))
         with seeded(draw_seed(random_state), device):
             found = self._apply(raw, pick, support=True)
         nats = found[:, 0] - self._log_volume(raw)
         return (nats, found[:, 1]) if return_std else nats
+
+    def _other_prior(self, prior: str) -> Callable[[Tensor], Tensor] | None:
+        """Return the log-density of the prior that ``fit_prior`` learned, where that is asked for."""
+        name, fitted = type(self).__name__, getattr(self, "prior_", None)
+        if prior not in ("own", "fitted"):
+            raise ValueError(f"prior={prior!r}: expected 'own' or 'fitted'")
+        if prior == "own":
+            return None
+        if fitted is None:
+            raise TypeError(f"{name} has no fitted prior; learn one from rows first: fit_prior(X)")
+        if type(self.module_.bottleneck).log_prior is Bottleneck.log_prior:
+            raise TypeError(f"the prior of {name} has no density of codes, which another one could take the place of")
+        return lambda z: torch.from_numpy(fitted.score_samples(z.double().cpu().numpy())).to(z)
 
     def score_features(self, X: Any, *, condition: Any = None) -> NDArray[Any]:
         """``log p(x_j | z)`` of each feature, in nats of the scaled data, 0 where a cell is missing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -105,7 +106,14 @@ def iwae(
 
 
 @torch.no_grad()
-def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements: int) -> Tensor:
+def log_likelihood(
+    module: AutoencoderModule,
+    batch: Batch,
+    n: int,
+    *,
+    elements: int,
+    log_prior: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     r"""Estimate the log-likelihood of rows by importance sampling from the posterior, ``(B, 2)`` in nats and float64.
 
     .. math:: \log \frac1n \sum_{i=1}^n \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \qquad z_i \sim q(z \mid x)
@@ -123,6 +131,8 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
         Draws for each row.
     elements : int
         Numbers that the decoder puts out at a time.
+    log_prior : callable, optional
+        The log-density of codes ``(B, D)`` under another prior than the bottleneck's own, whose density must then be known.
     """
     x = batch.x if batch.mask is None else batch.x * batch.mask
     batch = batch._replace(x=x)
@@ -140,7 +150,10 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
             code = module.bottleneck(_repeat(h[start : start + rows], k), sample=True)
             raw = module.decode(code.z, copies.context, copies.x, copies.mask)
             log_prob = module.log_prob(raw, copies)
-            log_weight = (log_prob - module.bottleneck.log_ratio(code)).view(-1, k)  # (rows, k)
+            log_weight = log_prob - module.bottleneck.log_ratio(code)
+            if log_prior is not None:
+                log_weight = log_weight + log_prior(code.z) - cast(Tensor, module.bottleneck.log_prior(code.z))
+            log_weight = log_weight.view(-1, k)  # (rows, k)
             log_weight = log_weight.cpu().double()
             total = torch.logaddexp(total, log_weight.logsumexp(dim=1))
             squares = torch.logaddexp(squares, (2 * log_weight).logsumexp(dim=1))
