@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import diabolo
 from diabolo.cli import main
 
 
@@ -68,6 +69,20 @@ def test_balance_and_report(run):
     assert code == 0
     assert "rows of fit told from others" in said
     assert len(pd.read_parquet("new.parquet")) == 20
+
+
+def test_other_commands_know_what_they_have(run):
+    code, out, _ = run("info", "kept", "--json")
+    assert code == 0
+    assert '"TableSynthesizer"' in out
+    assert '"holds": "labels"' in out
+    for command in (("sample", "kept"), ("embed", "kept", "people.csv")):
+        code, _, err = run(*command)
+        assert code == 2
+        assert "diabolo synthesize kept" in err
+    diabolo.CodePrior("normal").fit(np.random.default_rng(0).normal(size=(50, 2))).save("prior")
+    assert '"normal"' in run("info", "prior", "--json")[1]
+    assert "holds a CodePrior alone" in run("sample", "prior")[2]
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,10 @@ def load_model(folder: Path) -> Any:
     from diabolo.persistence import load
 
     model = load(folder)
+    if hasattr(model, "bins_"):
+        raise UsageError(f"{folder} holds a synthesizer of tables; use it by diabolo synthesize {folder}")
+    if not hasattr(autoencoder_of(model), "codec_"):
+        raise UsageError(f"{folder} holds a {type(model).__name__} alone, which this command cannot use")
     named = hasattr(autoencoder_of(model), "feature_names_in_")
     for part in getattr(model, "models_", [autoencoder_of(model)]):
         part.codec_.container = (frame_library() if named else None) or "numpy"
