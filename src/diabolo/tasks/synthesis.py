@@ -22,8 +22,9 @@ from diabolo.data.raw import Raw, refuse_infinity
 from diabolo.data.tables import fill_frame, is_frame
 from diabolo.declare import register, spec
 from diabolo.records import Column
-from diabolo.seeding import draw_seed, seeded
+from diabolo.seeding import draw_seed
 from diabolo.tasks.bins import Bins, binned_table
+from diabolo.tasks.cellwise import CellModel
 from diabolo.tasks.constraints import Limits, place_of, read_limits
 from diabolo.zoo.masked import MaskedAutoencoder
 
@@ -31,8 +32,6 @@ __all__ = ["TableSynthesizer"]
 
 Array = NDArray[Any]
 EPOCHS = 80  # of the model that nobody named
-AT_ONCE = 4096  # rows that are judged at a time
-IN_ORDER = 256  # rows that are drawn at a time, all in one order of columns
 ROUNDS = 30  # how often rows that repeat others are drawn again
 LEAST_BINS, MOST_BINS = 8, 100
 
@@ -298,15 +297,7 @@ class TableSynthesizer(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "autoencoder_")
         codes = self._encode(self._read(X, reset=False), missing=True)
-        total = np.zeros(len(codes))
-        for start in range(0, len(codes), AT_ONCE):
-            part = codes[start : start + AT_ONCE]
-            known = np.full_like(part, -1)
-            for j in range(part.shape[1]):
-                log_prob = self._log_probs(known, j).double().log_softmax(1).numpy()
-                total[start : start + AT_ONCE] += log_prob[np.arange(len(part)), part[:, j]]
-                known[:, j] = part[:, j]
-        return total
+        return CellModel(self.autoencoder_, self.bins_).log_prob(codes)
 
     def save(self, path: str | Path) -> None:
         """Write the synthesizer to a folder; see :func:`diabolo.load`."""
@@ -383,19 +374,7 @@ class TableSynthesizer(BaseEstimator):  # type: ignore[misc]
         for j in limits.empty:
             codes[:, j] = len(self.bins_[j].knots)
         unknown = codes < 0
-        generator_seed = int(rng.integers(2**31))
-        with seeded(generator_seed):
-            for start in range(0, len(codes), IN_ORDER):
-                part = codes[start : start + IN_ORDER]
-                free = [j for j in rng.permutation(len(self.bins_)) if j not in limits.weights]
-                for j in [*limits.weights, *free]:
-                    rows = np.flatnonzero(part[:, j] < 0)
-                    if not len(rows):
-                        continue
-                    logits = self._log_probs(part[rows], j) / temperature
-                    if j in limits.weights:
-                        logits = logits + torch.from_numpy(limits.weights[j]).log()
-                    part[rows, j] = torch.multinomial(logits.softmax(1), 1)[:, 0].numpy()
+        CellModel(self.autoencoder_, self.bins_).fill(codes, limits.weights, temperature, rng)
         for j, b in enumerate(self.bins_):
             rows = np.flatnonzero(unknown[:, j])
             out[rows, j] = b.decode(codes[rows, j], rng, limits.bounds.get(j))
@@ -417,21 +396,6 @@ class TableSynthesizer(BaseEstimator):  # type: ignore[misc]
                 f"{len(again)} of {len(values)} rows still repeat others{' in ' + what if what else ''} after {ROUNDS} draws: "
                 "there are too few different values. Ask for fewer rows, or leave unique out"
             )
-
-    @torch.no_grad()
-    def _log_probs(self, codes: NDArray[np.int64], j: int) -> Tensor:
-        """Return logits ``(n, K)`` of the classes of column ``j``, of rows of classes in which -1 is not known."""
-        module, device = self.autoencoder_._ready(torch.float32)
-        starts = np.cumsum([0, *(b.size for b in self.bins_)])
-        x = torch.zeros(len(codes), int(starts[-1]))
-        shown = torch.zeros_like(x)
-        for i, b in enumerate(self.bins_):
-            rows = torch.from_numpy(np.flatnonzero(codes[:, i] >= 0))
-            x[rows, torch.from_numpy(starts[i] + codes[rows.numpy(), i])] = 1.0
-            shown[rows, starts[i] : starts[i] + b.size] = 1.0
-        code = module.encode(x.to(device), None, shown.to(device), sample=False)
-        raw: Tensor = module.decode(code.z)
-        return raw[:, 0, starts[j] : starts[j + 1]].cpu()
 
     def _usual(self, n: int) -> MaskedAutoencoder:
         width = int(np.clip(2 ** round(np.log2(2 * np.sqrt(n))), 32, 256))
