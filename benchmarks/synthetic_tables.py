@@ -42,7 +42,7 @@ ADULT = (
     "capital_gain", "capital_loss", "hours_per_week", "native_country", "income",
 )
 # fmt: on
-TARGET = {"adult": "income", "credit": "default.payment.next.month"}
+TARGET = {"adult": "income", "credit": "class"}
 METHODS = ("real", "diabolo", "TVAE", "CTGAN", "copula")
 
 
