@@ -141,9 +141,9 @@ def compare(real, made, k=5):
     }
 
 
-def ours(model, train, seed):
+def ours(model, train, seed, samplers):
     """Yield a name, images and seconds for each sampler."""
-    cls, options, samplers = OURS[model]
+    cls, options, _ = OURS[model]
     fitted = getattr(diabolo, cls)(LATENT, random_state=seed, **NET, **BUDGET, **options)
     began = time.process_time()
     fitted.fit(train)
@@ -165,9 +165,9 @@ def ours(model, train, seed):
         )
 
 
-def theirs(model, train, seed):
+def theirs(model, train, seed, samplers):
     """The same, from pythae in its own environment."""
-    name, options, samplers = THEIRS[model]
+    name, options, _ = THEIRS[model]
     with tempfile.TemporaryDirectory() as folder:
         rows, out, job = (Path(folder) / f for f in ("rows.npz", "out.npz", "job.json"))
         np.savez(rows, train=train)
@@ -229,6 +229,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=list(OURS))
     parser.add_argument("--libraries", nargs="*", default=["diabolo", "pythae"])
+    parser.add_argument("--samplers", nargs="*", help="only these")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -252,10 +253,11 @@ def main():
                 keep(f"{data} | - | real rows | - | {seed}", {**found, "seconds": 0.0, "fit_seconds": 0.0})
             for model in options.only:
                 for library, run, table in (("diabolo", ours, OURS), ("pythae", theirs, THEIRS)):
-                    wanted = [f"{data} | {library} | {model} | {s} | {seed}" for s in table[model][2]]
-                    if library not in options.libraries or all(key in results for key in wanted):
+                    if library not in options.libraries:
                         continue
-                    for sampler, images, extra in run(model, train, seed):
+                    wanted = [s for s in table[model][2] if options.samplers is None or s in options.samplers]
+                    wanted = [s for s in wanted if f"{data} | {library} | {model} | {s} | {seed}" not in results]
+                    for sampler, images, extra in run(model, train, seed, wanted) if wanted else ():
                         found = compare(real, critic.features(images))
                         keep(f"{data} | {library} | {model} | {sampler} | {seed}", found | extra)
 

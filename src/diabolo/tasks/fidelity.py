@@ -135,7 +135,7 @@ def compare_tables(
 
 
 def _read(given: list[Any], kinds: dict[str, str] | None) -> tuple[list[Column], list[Array]]:
-    """Return what columns are, and the cells of each table as numbers; labels are those of all tables together."""
+    """Return what columns are, and the cells of each table as numbers; labels that the first one lacks are missing cells."""
     if not is_frame(given[0]):
         tables = [np.asarray(t, dtype=np.float64) for t in given]
         if any(t.ndim != 2 or t.shape[1] != tables[0].shape[1] for t in tables):
