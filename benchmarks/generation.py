@@ -204,13 +204,19 @@ def render(results):
         ]
         lines += ["|---|---|---|---|---|---|---|---|---|"]
         groups: dict[tuple[str, str, str], list] = {}
+
+        def order(model):
+            return ["real rows", *OURS].index(model)
+
         for key, found in rows.items():
             _, library, model, sampler, _ = key.split(" | ")
             groups.setdefault((model, library, sampler), []).append(found)
         best = {
             m: min(np.mean([r["frechet"] for r in v]) for k, v in groups.items() if k[0] == m) for m, _, _ in groups
         }
-        for (model, library, sampler), found in groups.items():
+        for (model, library, sampler), found in sorted(
+            groups.items(), key=lambda item: (order(item[0][0]), item[0][1])
+        ):
             mean = {
                 k: np.mean([r[k] for r in found])
                 for k in ("frechet", "precision", "recall", "density", "coverage", "seconds")

@@ -138,8 +138,10 @@ def judge(name, train, test, made, labels, held_out, seed):
     return {"auc": auc, "f1": f1, "marginals": float(np.mean(list(found.marginals.values()))), **measures}
 
 
-def run(name, method, epochs, seed):
+def run(name, method, epochs, seed, rows):
     train, test, labels = load(name)
+    if rows:
+        train = train.sample(rows, random_state=seed).reset_index(drop=True)
     if method == "real":
         half = len(train) // 2
         order = np.random.default_rng(seed).permutation(len(train))
@@ -162,7 +164,7 @@ def render(results):
         "that of real test rows; membership tells rows of training from test rows by the closest synthetic row (0.5 is chance).",
         "Means over seeds; seconds of fit and sample are of one thread of the processor.",
     ]
-    for name in TARGET:
+    for name in sorted({key.split(" | ")[0] for key in results}):
         rows = {k: v for k, v in results.items() if k.startswith(f"{name} | ")}
         if not rows:
             continue
@@ -187,6 +189,7 @@ def main():
     parser.add_argument("--data", nargs="+", choices=tuple(TARGET), default=list(TARGET))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--epochs", type=int, default=300, help="of TVAE and CTGAN")
+    parser.add_argument("--rows", type=int, default=0, help="learn from so many rows of training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
@@ -198,10 +201,10 @@ def main():
         for seed in options.seeds:
             for method in options.methods:
                 epochs = options.epochs if method in ("TVAE", "CTGAN") else 0
-                key = f"{name} | {method} | {epochs} | {seed}"
+                key = f"{name}{f', {options.rows} rows' if options.rows else ''} | {method} | {epochs} | {seed}"
                 if key in results:
                     continue
-                found = run(name, method, epochs, seed)
+                found = run(name, method, epochs, seed, options.rows)
                 results = (
                     json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
                 )  # several runs may go side by side
