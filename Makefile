@@ -56,6 +56,9 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/recommendation.py
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/synthetic_tables.py
+	$(BIN)/python benchmarks/disentanglement.py
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

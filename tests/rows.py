@@ -27,6 +27,7 @@ from diabolo import (
     BetaTCVAE,
     BetaVAE,
     CapacityVAE,
+    CodePrior,
     CompressiveAutoencoder,
     ConditionalVAE,
     ContractiveAutoencoder,
@@ -60,6 +61,7 @@ from diabolo import (
     RobustAutoencoder,
     SeriesAnomalyDetector,
     SparseAutoencoder,
+    TableSynthesizer,
     TiedAutoencoder,
     TopKAutoencoder,
     TwoStageVAE,
@@ -292,7 +294,9 @@ ROWS = [
             AutoencoderRegressor(VAE(2, **QUICK), method="joint", max_steps=50, n_models=2, random_state=0),
         ),
     ),
+    Row("CodePrior", (CodePrior("mixture", n_components=2, random_state=0),)),
     Row("Denoiser", (Denoiser(Autoencoder(1, **QUICK), random_state=0),)),
+    Row("TableSynthesizer", (TableSynthesizer(MaskedAutoencoder(8, **QUICK), n_bins=5, random_state=0),)),
     Row(
         "Imputer",
         (
@@ -325,10 +329,12 @@ TASKS = {
     "AnomalyDetector",
     "AutoencoderClassifier",
     "AutoencoderRegressor",
+    "CodePrior",
     "Denoiser",
     "Imputer",
     "Restorer",
     "SeriesAnomalyDetector",
+    "TableSynthesizer",
     *CLOSED,
 }
 MODELS = [row for row in ROWS if row.name not in TASKS]

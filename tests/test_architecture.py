@@ -35,7 +35,7 @@ LAYERS = [
     ["training"],
     ["parameters"],
     ["inference"],
-    ["sizing", "warm"],
+    ["generation", "sizing", "warm"],
     ["estimator"],
     ["zoo"],
     ["latent"],
@@ -49,8 +49,8 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-# Where a lower module may call a higher one, inside a function: saving is offered as a method.
-DOORS = {("estimator", "persistence"), ("tasks", "persistence")}
+# Where a lower module may call a higher one, inside a function: saving and fitting a prior are offered as methods.
+DOORS = {("estimator", "persistence"), ("tasks", "persistence"), ("latent", "persistence"), ("generation", "latent")}
 
 
 def relative(path: Path) -> str:

@@ -178,6 +178,10 @@ def test_frames_come_back_as_frames(row: Row):
     elif row.name == "Imputer":
         assert model.transform(frame).equals(frame)
         assert model.uncertainty(frame).columns == ["a", "b", "c", "d"]
+    elif row.name == "CodePrior":
+        assert model.sample(2).shape == (2, 4)  # codes are always arrays
+    elif row.name == "TableSynthesizer":
+        assert model.sample(2).columns == ["a", "b", "c", "d"]
     else:
         assert model.explain(frame).columns == ["a", "b", "c", "d"]
 

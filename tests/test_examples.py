@@ -59,6 +59,25 @@ def test_generate(run):
     assert result["confidence"] > 0.3  # one in ten would be a guess
 
 
+def test_latent_space(run, tmp_path):
+    result = run("latent_space", "--epochs", "10", "--folder", "figures")
+    assert result["turned"] > 0.5
+    assert result["confidence"] > 0.3  # one in ten would be a guess
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == [
+        "map.svg",
+        "samples.png",
+        "units.svg",
+        "ways.svg",
+    ]
+
+
+def test_synthetic_table(run):
+    result = run("synthetic_table", "--epochs", "30")
+    assert result["synthetic"] > result["real"] - 0.05
+    assert result["membership"] < 0.65
+    assert result["smallest"] >= 15
+
+
 def test_chosen_class(run):
     result = run("chosen_class", "--epochs", "5")
     assert result["as_asked"] > 0.8  # one in ten would be a guess

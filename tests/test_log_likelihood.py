@@ -90,7 +90,7 @@ def test_parts_of_any_size_give_the_same_estimate(loose, elements, monkeypatch):
 def test_it_is_the_formula(loose):
     batch = Batch(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
     with seeded(1):
-        got = log_likelihood(loose.module_, batch, 6, elements=10**6)
+        got = log_likelihood(loose.module_, batch, 6, elements=10**6)[:, 0]
     with seeded(1), torch.no_grad():
         copies = batch.x.repeat_interleave(6, 0)
         code = loose.module_.encode(copies, sample=True)
@@ -120,3 +120,36 @@ def test_images_and_bad_input(loose):
     for model in (Autoencoder, WAE):
         with pytest.raises(TypeError, match=f"{model.__name__} has no density of codes to sample from; use VAE"):
             model(2, hidden=(), max_epochs=1, random_state=0).fit(X).log_likelihood(X)
+
+
+def test_the_standard_error_is_the_spread_of_repeats(loose):
+    rows = X[:20]
+    repeats = np.array([loose.log_likelihood(rows, n_samples=200, random_state=seed) for seed in range(60)])
+    said = [loose.log_likelihood(rows, n_samples=200, return_std=True, random_state=seed)[1] for seed in range(10)]
+    ratio = np.mean(said, axis=0) / repeats.std(axis=0)
+    assert 0.7 < np.median(ratio) < 1.3  # a spread of 60 repeats is known to a tenth
+    nats, error = loose.log_likelihood(rows, n_samples=1, return_std=True, random_state=0)
+    assert np.isfinite(nats).all()
+    assert np.isnan(error).all()
+
+
+def test_under_a_fitted_prior_it_is_that_of_the_model_that_generates(loose):
+    vae = VAE(2, **LINEAR).fit(X).fit_prior(X, "normal", random_state=0)
+    mean, factor = vae.prior_._density.arrays["means"][0], vae.prior_._density.arrays["factors"][0]
+    base = vae.inverse_transform(np.zeros((1, 2)))[0]
+    W = (vae.inverse_transform(np.eye(2)) - base).T
+    noise = np.diag(np.broadcast_to(vae.codec_.scaling.width, len(base)) ** 2)
+    truth = multivariate_normal(base + W @ mean, W @ factor @ factor.T @ W.T + noise).logpdf(X)
+    nats, error = vae.log_likelihood(X, n_samples=2000, prior="fitted", return_std=True, random_state=0)
+    assert np.abs(nats - truth).max() < 6 * error.max()  # of 150 rows none is six standard errors off
+    own = vae.log_likelihood(X, n_samples=2000, random_state=0)
+    gain = vae.prior_scores_["normal"] - vae.prior_scores_["own"]
+    assert nats.mean() - own.mean() == pytest.approx(gain, abs=0.25)  # of a bound on 30 rows, and of likelihoods of 150
+    with pytest.raises(TypeError, match="has no fitted prior"):
+        loose.log_likelihood(X, prior="fitted")
+    with pytest.raises(ValueError, match="prior='flow': expected"):
+        loose.log_likelihood(X, prior="flow")
+    with pytest.raises(TypeError, match="has no density of codes, which"):
+        LadderVAE(2, **LINEAR | {"hidden": (8,)}).fit(X).fit_prior(X, "normal", random_state=0).log_likelihood(
+            X, prior="fitted"
+        )

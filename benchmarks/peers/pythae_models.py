@@ -71,6 +71,12 @@ class Decoder(BaseDecoder):
 
 
 def fit(job, train, valid):
+    """Train the job's model, and return how its codes are read."""
+    return read(job["model"], train_model(job, train, valid))
+
+
+def train_model(job, train, valid):
+    """Train the job's model; return the one that pythae saves as its final model."""
     name, width = job["model"], train.shape[1]
     logging.disable(logging.CRITICAL)
     torch.manual_seed(job["seed"])
@@ -97,8 +103,7 @@ def fit(job, train, valid):
     pipeline = TrainingPipeline(model=model, training_config=training)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         pipeline(train_data=train, eval_data=valid)
-    best = pipeline.trainer._best_model.eval()  # what pythae saves as its final model
-    return read(name, best)
+    return pipeline.trainer._best_model.eval()
 
 
 def read(name, model):

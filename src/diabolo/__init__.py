@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diabolo.batches import BatchScorer, score_files, score_spark
     from diabolo.data.stream import Stream
+    from diabolo.latent.priors import CodePrior
     from diabolo.module import AutoencoderModule
     from diabolo.persistence import load
     from diabolo.tasks.anomaly import AnomalyDetector
     from diabolo.tasks.compression import Compressor
     from diabolo.tasks.denoising import Denoiser
+    from diabolo.tasks.fidelity import compare_tables
     from diabolo.tasks.imputation import Imputer
     from diabolo.tasks.linear_items import EASE, GraphFilter, ItemPopularity
     from diabolo.tasks.recommendation import Recommender
     from diabolo.tasks.restoring import Restorer
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.tasks.supervised import AutoencoderClassifier, AutoencoderRegressor
+    from diabolo.tasks.synthesis import TableSynthesizer
     from diabolo.training.loop import Callback
     from diabolo.tuning.search import Tuned, tune
     from diabolo.zoo.activity import PosteriorCollapseWarning
@@ -76,6 +79,7 @@ __all__ = [
     "BetaVAE",
     "Callback",
     "CapacityVAE",
+    "CodePrior",
     "CompressiveAutoencoder",
     "Compressor",
     "ConditionalVAE",
@@ -112,12 +116,14 @@ __all__ = [
     "SeriesAnomalyDetector",
     "SparseAutoencoder",
     "Stream",
+    "TableSynthesizer",
     "TiedAutoencoder",
     "TopKAutoencoder",
     "Tuned",
     "TwoStageVAE",
     "VampPriorVAE",
     "__version__",
+    "compare_tables",
     "load",
     "score_files",
     "score_spark",
@@ -138,6 +144,7 @@ _HOME = {
     "BetaVAE": "diabolo.zoo.variational",
     "Callback": "diabolo.training.loop",
     "CapacityVAE": "diabolo.zoo.capacity",
+    "CodePrior": "diabolo.latent.priors",
     "ConditionalVAE": "diabolo.zoo.conditional",
     "ContractiveAutoencoder": "diabolo.zoo.regularised",
     "CustomAutoencoder": "diabolo.zoo.vanilla",
@@ -177,6 +184,7 @@ _HOME = {
     "SeriesAnomalyDetector": "diabolo.tasks.series",
     "SparseAutoencoder": "diabolo.zoo.sparse",
     "Stream": "diabolo.data.stream",
+    "TableSynthesizer": "diabolo.tasks.synthesis",
     "TiedAutoencoder": "diabolo.zoo.tied",
     "TopKAutoencoder": "diabolo.zoo.sparse",
     "Tuned": "diabolo.tuning.search",
@@ -185,6 +193,7 @@ _HOME = {
     "VQVAE": "diabolo.zoo.quantised",
     "VampPriorVAE": "diabolo.zoo.variational",
     "WAE": "diabolo.zoo.matching",
+    "compare_tables": "diabolo.tasks.fidelity",
     "load": "diabolo.persistence",
     "score_files": "diabolo.batches",
     "score_spark": "diabolo.batches",

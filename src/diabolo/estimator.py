@@ -22,6 +22,7 @@ from diabolo.data.arrays import ArrayCodec
 from diabolo.data.raw import Raw
 from diabolo.data.stream import Stream
 from diabolo.declare import ADVICE, refuse_unknown, spec
+from diabolo.generation import Generation
 from diabolo.inference import Inference, check_support
 from diabolo.module import AutoencoderModule, start_rows
 from diabolo.objectives import Objective, elbo
@@ -45,7 +46,7 @@ __all__ = ["BaseAutoencoder"]
 
 
 @spec
-class BaseAutoencoder(SharedParameters, Inference, ABC):
+class BaseAutoencoder(SharedParameters, Generation, ABC):
     """Everything that models share; a model says which parts it uses and nothing else.
 
     Attributes
@@ -288,6 +289,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         if taken is not None:
             self.taken_ = taken
             history.events.insert(0, str(taken))
+        for name in ("prior_", "prior_scores_"):  # of the codes of another fit
+            self.__dict__.pop(name, None)
         self.codec_, self.schema_, self.module_, self.history_ = codec, codec.schema, module, history
         self.seed_, self.n_iter_ = seed, len(history)
         self.choices_ = self._choices(codec, module, settings)
@@ -422,6 +425,7 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
             "choices": self.choices_,
             "seed": self.seed_,
             "code_shape": list(self.module_.code_shape),
+            "prior_scores": getattr(self, "prior_scores_", None),
             "n_features_in": self.n_features_in_,
             "feature_names_in": list(getattr(self, "feature_names_in_", [])) or None,
         }
@@ -453,6 +457,8 @@ class BaseAutoencoder(SharedParameters, Inference, ABC):
         self.history_ = History.from_json(meta["history"])
         self.seed_, self.n_iter_, self.choices_ = meta["seed"], len(self.history_), meta["choices"]
         self.n_features_in_ = meta["n_features_in"]
+        if meta.get("prior_scores") is not None:
+            self.prior_scores_ = meta["prior_scores"]
         if meta["feature_names_in"] is not None:
             self.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
 

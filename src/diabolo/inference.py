@@ -171,8 +171,15 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return scores
 
     def log_likelihood(
-        self, X: Any, *, condition: Any = None, n_samples: int = 5000, random_state: Any = None
-    ) -> NDArray[np.float64]:
+        self,
+        X: Any,
+        *,
+        condition: Any = None,
+        n_samples: int = 5000,
+        prior: str = "own",
+        return_std: bool = False,
+        random_state: Any = None,
+    ) -> Any:
         r"""Estimate the log-likelihood :math:`\log p(x)` of each row by importance sampling, in nats, higher is better.
 
         .. math:: \log \frac1k \sum_{i=1}^k \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \qquad z_i \sim q(z \mid x)
@@ -189,6 +196,12 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             As in :meth:`transform`; the likelihood is of the rows given their condition.
         n_samples : int
             Draws of the code for each row.
+        prior : {"own", "fitted"}
+            The model's own prior, or the one that ``fit_prior`` learned: then the likelihood is that of the model which
+            :meth:`sample` draws from.
+        return_std : bool
+            Whether to return standard errors too. They are honest where weights have a variance, and too small where few draws
+            carry nearly all of the weight.
         random_state : int, RandomState or None
             Seed of the draws.
 
@@ -196,6 +209,8 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         -------
         ndarray of shape (n,)
             Nats, in float64.
+        ndarray of shape (n,)
+            With ``return_std`` the standard error of each; NaN for a single draw.
 
         Raises
         ------
@@ -213,9 +228,24 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         raw = self._read(X, reset=False, condition=condition)
         device = resolve_device(self.device)
         elements = DRAWN_ELEMENTS if device.type == "cpu" else 16 * DRAWN_ELEMENTS
-        pick = functools.partial(log_likelihood, n=n_samples, elements=elements)
+        pick = functools.partial(log_likelihood, n=n_samples, elements=elements, log_prior=self._other_prior(prior))
         with seeded(draw_seed(random_state), device):
-            return self._apply(raw, pick, support=True) - self._log_volume(raw)
+            found = self._apply(raw, pick, support=True)
+        nats = found[:, 0] - self._log_volume(raw)
+        return (nats, found[:, 1]) if return_std else nats
+
+    def _other_prior(self, prior: str) -> Callable[[Tensor], Tensor] | None:
+        """Return the log-density of the prior that ``fit_prior`` learned, where that is asked for."""
+        name, fitted = type(self).__name__, getattr(self, "prior_", None)
+        if prior not in ("own", "fitted"):
+            raise ValueError(f"prior={prior!r}: expected 'own' or 'fitted'")
+        if prior == "own":
+            return None
+        if fitted is None:
+            raise TypeError(f"{name} has no fitted prior; learn one from rows first: fit_prior(X)")
+        if type(self.module_.bottleneck).log_prior is Bottleneck.log_prior:
+            raise TypeError(f"the prior of {name} has no density of codes, which another one could take the place of")
+        return lambda z: torch.from_numpy(fitted.score_samples(z.double().cpu().numpy())).to(z)
 
     def score_features(self, X: Any, *, condition: Any = None) -> NDArray[Any]:
         """``log p(x_j | z)`` of each feature, in nats of the scaled data, 0 where a cell is missing.
@@ -249,50 +279,6 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         conditions = self.codec_.conditions
         return float(np.mean(self.score_samples(X, condition=None if conditions is None or conditions.places else y)))
 
-    def sample(self, n: int = 1, *, condition: Any = None, noise: bool = False, random_state: Any = None) -> Any:
-        """Generate rows: draw codes from the prior and decode them.
-
-        Parameters
-        ----------
-        n : int
-            How many.
-        condition : value, sequence, array, mapping or frame, optional
-            For a model with a condition: one for all rows, or one for each. Without it conditions are drawn from those of
-            the rows of ``fit``, of which the model keeps up to 1000.
-        noise : bool
-            Whether to draw each row from the likelihood rather than return its mean.
-        random_state : int, RandomState or None
-            Seed.
-
-        Returns
-        -------
-        array, frame or tensor
-            ``n`` rows in the units and the kind of data of ``fit``, with the columns that are their condition.
-
-        Raises
-        ------
-        TypeError
-            When the model has no prior.
-        """
-        check_is_fitted(self)
-        if not self.module_.bottleneck.generative:
-            raise TypeError(
-                f"{type(self).__name__} has no prior to sample from; use VAE or another model listed as generative by "
-                "`diabolo models`"
-            )
-        if n < 1:
-            raise ValueError(f"n={n}: expected at least 1")
-        device = resolve_device(self.device)
-        with seeded(draw_seed(random_state), device):
-            Z = (
-                self.module_.bottleneck.prior(n)
-                .flatten(1)
-                .numpy()
-                .astype(np.float64 if self.codec_.wide else np.float32)
-            )
-            told = self._draw_condition(n) if condition is None else self._told(condition, n)
-            return self.codec_.decode(self._decode(Z, told, noise=noise), condition=told, bound=True)
-
     # plumbing ---------------------------------------------------------------------------------------------------------------
 
     @property
@@ -311,10 +297,6 @@ class Inference(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 f"{type(self).__name__} was fitted without a condition; leave condition= out, or use ConditionalVAE"
             )
         return None if conditions is None else conditions.read(condition, n)
-
-    def _draw_condition(self, n: int) -> NDArray[np.float64] | None:
-        conditions = self.codec_.conditions
-        return None if conditions is None else conditions.seen[torch.randint(len(conditions.seen), (n,)).numpy()]
 
     def _read(self, X: Any, *, reset: bool, condition: Any = None) -> Raw:
         """Read the user's rows, check them against what ``fit`` saw, and learn names and width when ``reset``.

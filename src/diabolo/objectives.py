@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -105,12 +106,20 @@ def iwae(
 
 
 @torch.no_grad()
-def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements: int) -> Tensor:
-    r"""Estimate the log-likelihood of rows by importance sampling from the posterior, ``(B,)`` in nats and float64.
+def log_likelihood(
+    module: AutoencoderModule,
+    batch: Batch,
+    n: int,
+    *,
+    elements: int,
+    log_prior: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    r"""Estimate the log-likelihood of rows by importance sampling from the posterior, ``(B, 2)`` in nats and float64.
 
     .. math:: \log \frac1n \sum_{i=1}^n \frac{p(x \mid z_i)\, p(z_i)}{q(z_i \mid x)}, \qquad z_i \sim q(z \mid x)
 
-    The encoder runs once for each row; draws are made and decoded in parts, so that memory does not grow with ``n``.
+    The encoder runs once for each row; draws are made and decoded in parts, so that memory does not grow with ``n``. The second
+    number is the standard error of the first, by the spread of the weights: that of their mean, over their mean.
 
     Parameters
     ----------
@@ -122,6 +131,8 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
         Draws for each row.
     elements : int
         Numbers that the decoder puts out at a time.
+    log_prior : callable, optional
+        The log-density of codes ``(B, D)`` under another prior than the bottleneck's own, whose density must then be known.
     """
     x = batch.x if batch.mask is None else batch.x * batch.mask
     batch = batch._replace(x=x)
@@ -132,16 +143,23 @@ def log_likelihood(module: AutoencoderModule, batch: Batch, n: int, *, elements:
     found = []
     for start in range(0, len(x), rows):
         part = Batch(*(None if t is None else t[start : start + rows] for t in batch))  # type: ignore[arg-type]
-        total = torch.full((len(part.x),), -math.inf, dtype=torch.float64)
+        total = squares = torch.full((len(part.x),), -math.inf, dtype=torch.float64)
         for done in range(0, n, draws):
             k = min(draws, n - done)
             copies = Batch(*(None if t is None else _repeat(t, k) for t in part))  # type: ignore[arg-type]
             code = module.bottleneck(_repeat(h[start : start + rows], k), sample=True)
             raw = module.decode(code.z, copies.context, copies.x, copies.mask)
             log_prob = module.log_prob(raw, copies)
-            log_weight = (log_prob - module.bottleneck.log_ratio(code)).view(-1, k)  # (rows, k)
-            total = torch.logaddexp(total, log_weight.cpu().double().logsumexp(dim=1))
-        found.append(total - math.log(n))
+            log_weight = log_prob - module.bottleneck.log_ratio(code)
+            if log_prior is not None:
+                log_weight = log_weight + log_prior(code.z) - cast(Tensor, module.bottleneck.log_prior(code.z))
+            log_weight = log_weight.view(-1, k)  # (rows, k)
+            log_weight = log_weight.cpu().double()
+            total = torch.logaddexp(total, log_weight.logsumexp(dim=1))
+            squares = torch.logaddexp(squares, (2 * log_weight).logsumexp(dim=1))
+        spread = (n * (squares - 2 * total).exp() - 1).clamp_min(0.0)  # variance of the weights over their squared mean
+        error = (spread / (n - 1)).sqrt() if n > 1 else torch.full_like(total, math.nan)
+        found.append(torch.stack([total - math.log(n), error], dim=1))
     return torch.cat(found)
 
 

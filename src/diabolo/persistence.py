@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 import diabolo
+import diabolo.latent  # registers the priors of codes
 import diabolo.tasks  # registers the tasks
 import diabolo.zoo  # registers the models
 from diabolo.checks import did_you_mean, parameter_fields

@@ -33,7 +33,21 @@ EPILOGUE = "--debug, or DIABOLO_DEBUG=1, shows the traceback of an error."
 
 def _build(tokens: list[str]) -> App:
     """Make the application; the flags of a model's parameters are only made for the command that needs them."""
-    from diabolo.cli import anomalies, commands, compress, demo, denoise, fit, impute, info, predict, recommend, tuning
+    from diabolo.cli import (
+        anomalies,
+        commands,
+        compress,
+        demo,
+        denoise,
+        fit,
+        impute,
+        info,
+        latent,
+        predict,
+        recommend,
+        synthesize,
+        tuning,
+    )
 
     app = App(
         name="diabolo",
@@ -53,6 +67,8 @@ def _build(tokens: list[str]) -> App:
         commands.reconstruct,
         commands.score,
         commands.sample,
+        latent.interpolate,
+        synthesize.synthesize,
         anomalies.anomalies,
         impute.impute,
         denoise.denoise,
@@ -73,6 +89,7 @@ def _build(tokens: list[str]) -> App:
         )
         app.command(made, name=name, sort_key=position)
     app.command(recommend.recommender_app(functions.index(denoise.denoise)))
+    app.command(latent.latent(sort_key=len(functions)))
     return app
 
 

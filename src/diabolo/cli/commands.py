@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -130,7 +130,8 @@ def sample(
     condition: Annotated[
         str | None,
         Parameter(
-            help="What all rows are generated for, such as setosa, or age=40,sex=1; without it, what the model saw.",
+            help="What all rows are generated for, such as setosa, or age=40,sex=1; what is not named is drawn from the rows "
+            "that the model saw.",
             metavar="VALUE|NAME=VALUE,...",
             show_default=False,
         ),
@@ -141,16 +142,27 @@ def sample(
             help="Draw each value from its distribution instead of taking its mean.", negative="", show_default=False
         ),
     ] = False,
+    prior: Annotated[
+        Literal["auto", "own", "fitted"],
+        Parameter(help="Draw codes from the model's own prior, or from the one that `diabolo latent prior` learned."),
+    ] = "auto",
+    temperature: Annotated[
+        float, Parameter(help="Below 1 rows are more typical and less varied, above 1 the other way round.")
+    ] = 1.0,
     output: Output = None,
 ) -> int:
-    """Generate new rows from a model that has a prior, such as vae."""
-    from diabolo.cli.output import check_output, write_rows
+    """Generate new rows from a model that has a prior, such as vae, or that learned one by `diabolo latent prior`.
+
+    Any number of rows goes into a .csv or .parquet file, block by block.
+    """
+    from diabolo.cli.output import check_output, write_blocks
 
     check_output(output)
     fitted = autoencoder_of(load_model(model))
     told = None if condition is None else parse_condition(fitted, condition)
-    drawn = fitted.sample(n, condition=told, noise=noise, random_state=seed)
-    write_rows(output, drawn, feature_names(fitted))
+    options = {"condition": told, "noise": noise, "prior": prior, "temperature": temperature}
+    blocks = fitted.sample_blocks(n, random_state=seed, **options)
+    write_blocks(output, blocks, feature_names(fitted))
     return 0
 
 

@@ -79,16 +79,20 @@ def _model_facts(folder: Path) -> dict[str, Any]:
     from diabolo.persistence import load
     from diabolo.tasks.recommendation import Recommender
 
-    whole = load(folder)
-    if isinstance(whole, Recommender):
+    fitted = load(folder)
+    if isinstance(fitted, Recommender):
         return {
             "model": "Recommender",
-            "users": len(whole.users_),
-            "items": len(whole.items_),
-            "choices": whole.histories_.nnz,
-            "shares": {type(m).__name__: w for m, w in zip(whole.models_, whole.weights_, strict=True)},
-            "NDCG on users held out": whole.quality_,
+            "users": len(fitted.users_),
+            "items": len(fitted.items_),
+            "choices": fitted.histories_.nnz,
+            "shares": {type(m).__name__: w for m, w in zip(fitted.models_, fitted.weights_, strict=True)},
+            "NDCG on users held out": fitted.quality_,
         }
+    if hasattr(fitted, "bins_"):
+        return _synthesizer_facts(fitted)
+    if hasattr(fitted, "scores_") and not hasattr(fitted, "codec_"):
+        return {"model": type(fitted).__name__, "method": fitted.method_, "nats of held-out codes": fitted.scores_}
     fitted = load_model(folder)
     model = autoencoder_of(fitted)
     history, schema = model.history_, model.schema_
@@ -103,7 +107,8 @@ def _model_facts(folder: Path) -> dict[str, Any]:
     best = history.rows[history.best_epoch - 1] if history.best_epoch else {}  # of the start there are no figures
     return {
         **facts,
-        "generative": bool(model.module_.bottleneck.generative),
+        "generative": bool(model.module_.bottleneck.generative or getattr(model, "prior_", None)),
+        **({"fitted prior": model.prior_.method_} if getattr(model, "prior_", None) else {}),
         "rows": schema.n_rows,
         "row": _row(schema),
         "weights": weights,
@@ -118,6 +123,25 @@ def _model_facts(folder: Path) -> dict[str, Any]:
             **{f"event {i + 1}": text for i, text in enumerate(history.events)},
         },
         "columns": [_known(c, mixed=schema.mixed) for c in schema.columns],
+    }
+
+
+def _synthesizer_facts(fitted: Any) -> dict[str, Any]:
+    model = fitted.autoencoder_
+    return {
+        "model": type(fitted).__name__,
+        "rows": model.schema_.n_rows,
+        "weights": sum(p.numel() for p in model.module_.parameters()),
+        "epochs": len(model.history_),
+        "columns": [
+            {
+                "column": b.name,
+                "classes": b.size,
+                "holds": "numbers in bins" if b.labels is None else "labels",
+                "missing cells": "yes" if b.missing else "no",
+            }
+            for b in fitted.bins_
+        ],
     }
 
 

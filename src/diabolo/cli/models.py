@@ -66,6 +66,10 @@ def load_model(folder: Path) -> Any:
     model = load(folder)
     if hasattr(model, "histories_"):
         raise UsageError(f"{folder} holds a recommender; use it with diabolo recommend {folder}")
+    if hasattr(model, "bins_"):
+        raise UsageError(f"{folder} holds a synthesizer of tables; use it by diabolo synthesize {folder}")
+    if not hasattr(autoencoder_of(model), "codec_"):
+        raise UsageError(f"{folder} holds a {type(model).__name__} alone, which this command cannot use")
     named = hasattr(autoencoder_of(model), "feature_names_in_")
     for part in getattr(model, "models_", [autoencoder_of(model)]):
         part.codec_.container = (frame_library() if named else None) or "numpy"
@@ -107,13 +111,17 @@ def parse_condition(model: Any, text: str) -> Any:
     conditions = model.codec_.conditions
     if conditions is None:
         raise UsageError(f"{type(model).__name__} was fitted without a condition; leave --condition out")
-    if len(conditions.variables) == 1 and not text.startswith(f"{conditions.names[0]}="):
-        return conditions.variables[0].parse(text)
+    if len(conditions.variables) == 1:
+        only = conditions.variables[0]
+        if "=" in text and only.parse(text) == text:  # any name will do: of labels the model keeps none
+            text = text.split("=", 1)[1]
+        return only.parse(text)
     parts = [part.strip() for part in text.split(",")]
     known = {v.name: v for v in conditions.variables}
     if all("=" in part for part in parts):
         named = dict(part.split("=", 1) for part in parts)
-        return {name: known[name].parse(value) if name in known else value for name, value in named.items()}
+        told = {name: known[name].parse(value) if name in known else value for name, value in named.items()}
+        return dict.fromkeys(known) | told
     if len(parts) != len(known):
         raise UsageError(f"--condition {text}: expected {len(known)} values, for {', '.join(known)}")
     return {name: variable.parse(part) for (name, variable), part in zip(known.items(), parts, strict=True)}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import itertools
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 
 from diabolo.cli.catalog import UsageError
 from diabolo.cli.data import ARROW_ADVICE, to_array, to_columns
-from diabolo.files import write_atomic
+from diabolo.files import replacing, write_atomic
 
-__all__ = ["check_output", "check_place", "write_columns", "write_matrix", "write_rows"]
+__all__ = ["check_output", "check_place", "write_blocks", "write_columns", "write_matrix", "write_rows"]
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")
 
@@ -77,14 +78,60 @@ def write_rows(path: Path | None, rows: Any, names: Sequence[str]) -> None:
     write_columns(path, columns)
 
 
+def write_blocks(path: Path | None, blocks: Iterator[Any], names: Sequence[str]) -> None:
+    """Write blocks of rows that a model hands out; a CSV or Parquet file takes any number of them, one at a time."""
+    suffix = ".csv" if path is None else path.suffix.lower()
+    first = next(blocks)
+    if suffix in (".npy", ".npz"):
+        rest = list(blocks)
+        write_rows(path, np.concatenate([to_array(b) for b in (first, *rest)]) if rest else first, names)
+        return
+    every = (_table(block, names) for block in itertools.chain((first,), blocks))
+    if path is None:
+        _write_csv_blocks(sys.stdout, every)
+        return
+    with replacing(path) as file:
+        if suffix == ".csv":
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            _write_csv_blocks(text, every)
+            text.detach()  # flushes, and leaves the file open
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        writer = None
+        for columns in every:
+            table = pa.table({name: np.ascontiguousarray(values) for name, values in columns.items()})
+            writer = pq.ParquetWriter(file, table.schema) if writer is None else writer
+            writer.write_table(table.cast(writer.schema))
+        if writer is not None:
+            writer.close()
+
+
+def _table(rows: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return rows that a model handed out as named columns."""
+    if isinstance(rows, np.ndarray):
+        flat = rows.reshape(len(rows), -1)
+        return dict(zip(names[: flat.shape[1]], flat.T, strict=True))
+    return to_columns(rows)
+
+
+def _write_csv_blocks(file: TextIO, blocks: Iterator[dict[str, NDArray[Any]]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    for i, columns in enumerate(blocks):
+        if i == 0:
+            writer.writerow(columns)
+        writer.writerows(zip(*(_cells(values) for values in columns.values()), strict=True))
+
+
 def write_columns(path: Path | None, columns: dict[str, NDArray[Any]]) -> None:
     """Write columns of numbers and text as CSV, Parquet or NPZ."""
     if path is None:
-        _write_csv(sys.stdout, columns)
+        _write_csv_blocks(sys.stdout, iter([columns]))
         return
     if path.suffix.lower() == ".csv":
         text = io.StringIO(newline="")
-        _write_csv(text, columns)
+        _write_csv_blocks(text, iter([columns]))
         write_atomic(path, text.getvalue().encode())
         return
     buffer = io.BytesIO()
@@ -97,12 +144,6 @@ def write_columns(path: Path | None, columns: dict[str, NDArray[Any]]) -> None:
         arrays: dict[str, Any] = dict(columns)
         np.savez(buffer, **arrays)
     write_atomic(path, buffer.getvalue())
-
-
-def _write_csv(file: TextIO, columns: dict[str, NDArray[Any]]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(_cells(values) for values in columns.values()), strict=True))
 
 
 def _cells(values: NDArray[Any]) -> list[Any]:

@@ -192,6 +192,40 @@ class Conditions:
                 )
         return np.column_stack([np.broadcast_to(code, n) for code in codes])
 
+    def complete(self, codes: NDArray[np.float64], chance: NDArray[Any]) -> NDArray[np.float64]:
+        """Fill what is unknown in codes ``(n, k)`` from rows of fit that agree with what is known.
+
+        They have the same classes, and are the tenth nearest in the numbers; where none has all the classes, those that have
+        most of them. A row stays as it is where no row of fit knows what it lacks.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n, k)
+            Of conditions.
+        chance : ndarray of shape (n,)
+            Numbers in [0, 1), one for each row, that choose among the rows of fit.
+        """
+        out = codes.copy()
+        unknown = np.isnan(codes)
+        patterns, which = np.unique(np.where(unknown, -np.inf, codes), axis=0, return_inverse=True)
+        for p in np.flatnonzero(np.isneginf(patterns).any(axis=1)):
+            rows = np.flatnonzero(which.ravel() == p)
+            known = ~np.isneginf(patterns[p])
+            pool = self.seen[~np.isnan(self.seen[:, ~known]).any(axis=1)]
+            if not len(pool):
+                continue
+            named = np.array([v.classes is not None for v in self.variables])
+            agree = (pool[:, known & named] == patterns[p, known & named]).sum(axis=1)
+            pool = pool[agree == agree.max()]
+            numbers = known & ~named
+            if numbers.any():
+                width = np.array([v.width for v in self.variables])[numbers]
+                off = np.square((pool[:, numbers] - patterns[p, numbers]) / width).sum(axis=1)
+                pool = pool[np.argsort(np.nan_to_num(off, nan=np.inf), kind="stable")[: max(1, -(-len(pool) // 10))]]
+            chosen = pool[(chance[rows] * len(pool)).astype(np.int64)]
+            out[rows] = np.where(unknown[rows], chosen, codes[rows])
+        return out
+
     def _sort(self, condition: Any) -> list[Array]:
         """Sort what a user gives into one array for each variable."""
         if isinstance(condition, Mapping) or is_frame(condition):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diabolo.records import Code
 
 __all__ = ["Bottleneck", "Gaussian", "Identity", "NormalPrior", "Rectified", "draw_gaussian", "gaussian_entropy"]
-__all__ += ["gaussian_kl", "gaussian_log_prob", "split_gaussian"]
+__all__ += ["gaussian_kl", "gaussian_log_prob", "normal_log_prob", "split_gaussian"]
 
 
 class Bottleneck(nn.Module, ABC):
@@ -47,9 +47,17 @@ class Bottleneck(nn.Module, ABC):
     def forward(self, h: Tensor, *, sample: bool) -> Code:
         """Map ``(B, in_features, *grid)`` to a code; ``sample=False`` gives its deterministic centre."""
 
-    def prior(self, n: int) -> Tensor:
-        """Draw ``n`` codes ``(n, out_features)`` from the prior."""
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Draw ``n`` codes ``(n, out_features)`` from the prior, the standard deviation of its noise times ``temperature``."""
         raise TypeError(f"{type(self).__name__} has no prior to draw codes from")
+
+    def log_prior(self, z: Tensor) -> Tensor | None:
+        """Return the log-density ``(B,)`` of codes ``(B, D)`` under the prior, in nats; None where it is not known."""
+        return None
+
+    def project(self, z: Tensor) -> Tensor:
+        """Bring numbers ``(B, D, *grid)`` from elsewhere to where codes may lie."""
+        return z
 
     def log_ratio(self, code: Code) -> Tensor:
         """Return ``log q(z | x) - log p(z)`` of codes that were drawn, ``(B,)``, in nats and unweighted.
@@ -103,6 +111,10 @@ class Rectified(Identity):
         super().__init__(latent_dim, nn.ReLU())
         self.linear = True
 
+    def project(self, z: Tensor) -> Tensor:
+        """Return ``z`` where it is above 0, else 0."""
+        return z.relu()
+
 
 class NormalPrior(Identity):
     """A deterministic code for which a standard normal prior stands, once a penalty has brought the codes there.
@@ -115,9 +127,13 @@ class NormalPrior(Identity):
 
     generative = True
 
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw from N(0, I)."""
-        return torch.randn(n, self.out_features)
+        return temperature * torch.randn(n, self.out_features)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return the log-density of N(0, I)."""
+        return normal_log_prob(z)
 
 
 def split_gaussian(h: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,6 +150,11 @@ def draw_gaussian(mu: Tensor, logvar: Tensor) -> Tensor:
 def gaussian_entropy(logvar: Tensor) -> Tensor:
     """Entropy of N(mu, exp(logvar)), element by element, in nats."""
     return 0.5 * (logvar + math.log(2 * math.pi) + 1)
+
+
+def normal_log_prob(z: Tensor) -> Tensor:
+    """Log-density of N(0, I), summed over the last dimension, in nats."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
 
 def gaussian_log_prob(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -192,9 +213,13 @@ class Gaussian(Bottleneck):
             kl = torch.where(kl.mean(dim=0, keepdim=True) < self.free_bits, self.free_bits, kl)
         return Code(z, {"kl": self.beta * kl.flatten(1).sum(1)}, {"mu": mu, "logvar": logvar})
 
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw from N(0, I)."""
-        return torch.randn(n, self.out_features)
+        return temperature * torch.randn(n, self.out_features)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return the log-density of N(0, I)."""
+        return normal_log_prob(z)
 
     def moments(self, code: Code) -> tuple[Tensor, ...]:
         """Return mean, variance and KL divergence of each unit."""

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from diabolo.report.build import build_report, write_report, write_search
 from diabolo.report.card import build_card, write_card
+from diabolo.report.figures import write_grid, write_map
 from diabolo.report.pictures import write_picture_report
 
-__all__ = ["build_card", "build_report", "write_card", "write_picture_report", "write_report", "write_search"]
+__all__ = ["build_card", "build_report", "write_card", "write_grid", "write_map", "write_picture_report"]
+__all__ += ["write_report", "write_search"]

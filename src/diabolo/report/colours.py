@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diabolo.report.draw import compact
 from diabolo.report.png import viridis
 
-__all__ = ["Colouring", "by_label", "by_number", "label_text", "read_labels"]
+__all__ = ["COLOURS", "Colouring", "by_label", "by_number", "label_text", "read_labels"]
 
 # Okabe and Ito, Color universal design, 2008, without those too pale or too dark for one of the two backgrounds.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")

@@ -88,17 +88,27 @@ class Painter:
 
     def paint(self, row: NDArray[Any]) -> str:
         """Return one row of ``channels * height * width`` numbers as a picture; a missing pixel is black."""
+        return png_uri(_rounded(_shrink(self._picture(row))))
+
+    def pixels(self, row: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the pixels of one row at full size, ``(height, width)`` or ``(height, width, 3)``."""
+        return _rounded(self._picture(row))
+
+    def _picture(self, row: NDArray[Any]) -> NDArray[Any]:
         image = np.nan_to_num(np.asarray(row, dtype=np.float64), nan=self.low).reshape(self.shape)
         width = self.high - self.low
         image = np.clip((image - self.low) / width, 0, 1) if width > 0 else np.full(self.shape, 0.5)
         channels = image.shape[0]
-        picture = image[:3].transpose(1, 2, 0) if channels in (3, 4) else image.mean(axis=0)
-        return png_uri(np.rint(_shrink(picture) * 255).astype(np.uint8))
+        return np.asarray(image[:3].transpose(1, 2, 0) if channels in (3, 4) else image.mean(axis=0))
 
     def flat(self, row: NDArray[Any]) -> NDArray[np.float64]:
         """Return the mean over channels ``(height, width)`` of one row, for a map."""
         image = np.asarray(row, dtype=np.float64).reshape(self.shape)
         return np.asarray(image.mean(axis=0))
+
+
+def _rounded(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(picture * 255), dtype=np.uint8)
 
 
 def _shrink(picture: NDArray[Any]) -> NDArray[Any]:

@@ -365,7 +365,7 @@ def anomalies(facts: Facts, labels: Labels) -> Section:
 def samples(facts: Facts) -> Section | None:
     """Generated rows, for models that have a prior."""
     model, shape = facts.model, facts.picture_shape
-    if not model.module_.bottleneck.generative:
+    if not (model.module_.bottleneck.generative or getattr(model, "prior_", None)):
         return None
     if shape is not None:
         drawn = _drawn(facts, SAMPLES, noise=False)

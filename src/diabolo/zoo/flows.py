@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import math
 from abc import ABC
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diabolo.checks import Ge
 from diabolo.declare import register, spec
-from diabolo.parts.bottlenecks import Bottleneck, draw_gaussian, gaussian_entropy, gaussian_log_prob, split_gaussian
+from diabolo.parts.bottlenecks import (
+    Bottleneck,
+    draw_gaussian,
+    gaussian_entropy,
+    gaussian_log_prob,
+    normal_log_prob,
+    split_gaussian,
+)
+from diabolo.parts.flows import Flow
 from diabolo.records import Code, Schema
 from diabolo.zoo.variational import VariationalCode
 
@@ -37,58 +43,6 @@ def sign_points(mean: Tensor, logvar: Tensor) -> Tensor:
     signs = (1 - 2 * torch.stack(parity).to(mean.device)[:, unit]).to(mean.dtype)  # (DIRECTIONS, D)
     step = (0.5 * logvar).exp() * signs[:, None]  # (DIRECTIONS, B, D)
     return torch.cat([mean + step, mean - step])
-
-
-def normal_log_prob(z: Tensor) -> Tensor:
-    """Log-density of N(0, I), summed over the last dimension, in nats."""
-    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
-
-
-class Flow(nn.Module):
-    """An invertible map of vectors whose volume change is known; it starts as the identity.
-
-    Parameters
-    ----------
-    kind : {"spline", "affine"}
-        Monotonic rational-quadratic splines on [-5, 5] with 8 bins (Durkan et al., 2019, arXiv:1906.04032), or a shift and a
-        scale (Papamakarios et al., 2017, arXiv:1705.07057), of each unit, given those before it.
-    features : int
-        Length of a vector.
-    n_transforms : int
-        Maps in a row; every other one takes the units in reverse order.
-    hidden : tuple of int
-        Widths of the hidden layers of the masked network of each map.
-    context : int
-        Width of what the map depends on.
-    """
-
-    def __init__(self, kind: str, features: int, n_transforms: int, hidden: tuple[int, ...], context: int = 0):
-        super().__init__()
-        if importlib.util.find_spec("zuko") is None:
-            raise ImportError("normalising flows need the package zuko: pip install 'diabolo[flows]'")
-        import zuko
-
-        make: Any = zuko.flows.NSF if kind == "spline" else zuko.flows.MAF
-        options: dict[str, Any] = {}
-        if features > 1 or context > 0:  # a single unit without context is mapped by bare numbers
-            options = {"hidden_features": hidden, "activation": nn.SiLU}
-        self.transform: nn.Module = make(features, context, transforms=n_transforms, **options).transform
-        for part in self.transform.modules():
-            hyper = getattr(part, "hyper", None)
-            numbers = hyper[-1].parameters() if isinstance(hyper, nn.Sequential) else getattr(part, "phi", ())
-            for p in numbers:
-                nn.init.zeros_(p)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map ``(..., D)``; also return the logarithm of the volume change ``(...)``."""
-        with torch.autocast(x.device.type, enabled=False):  # half precision is too coarse for densities
-            y, log_volume = self.transform(context).call_and_ladj(x)
-        return y, log_volume
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Undo the map, one unit after the other."""
-        x: Tensor = self.transform(None).inv(y)
-        return x
 
 
 class FlowCode(Bottleneck, ABC):
@@ -153,10 +107,11 @@ class FlowPrior(FlowCode):
         return code.aux["posterior_mean"], code.aux["posterior_logvar"].exp()
 
     @torch.no_grad()
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw from a standard normal, and run the flow backwards."""
         like = next(self.flow.parameters())
-        return self.flow.inverse(torch.randn(n, self.out_features, dtype=like.dtype).to(like.device)).cpu()
+        noise = temperature * torch.randn(n, self.out_features, dtype=like.dtype)
+        return self.flow.inverse(noise.to(like.device)).cpu()
 
 
 class FlowPosterior(FlowCode):
@@ -206,9 +161,13 @@ class FlowPosterior(FlowCode):
         """Return mean and variance of each unit."""
         return code.aux["posterior_mean"], code.aux["posterior_variance"]
 
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw from N(0, I)."""
-        return torch.randn(n, self.out_features)
+        return temperature * torch.randn(n, self.out_features)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return the log-density of N(0, I)."""
+        return normal_log_prob(z)
 
 
 @spec

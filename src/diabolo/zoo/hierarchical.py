@@ -134,13 +134,13 @@ class Ladder(Bottleneck):
         return total
 
     @torch.no_grad()
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw the highest code from N(0, I), and each lower one from the one above."""
         like = next(self.parameters())
-        z = torch.randn(n, self.widths[-1]).to(like)
+        z = temperature * torch.randn(n, self.widths[-1]).to(like)
         for down in reversed(self.down):
             mu, logvar = split_gaussian(down(z))
-            z = mu + torch.randn(mu.shape).to(like) * (0.5 * logvar).exp()
+            z = mu + temperature * torch.randn(mu.shape).to(like) * (0.5 * logvar).exp()
         return z.cpu()
 
 

@@ -129,9 +129,15 @@ class VonMisesFisher(Bottleneck):
         log_ratio = log_ratio + 0.5 * (n - 3) * ((1 + s) / (2 - gap).clamp_min(1e-6)).log()
         return 2 * gap * ((s - mean_cosine) * log_ratio.exp() * self.part_weight).sum(1, keepdim=True)
 
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw directions, all equally likely."""
+        if temperature != 1:
+            raise ValueError(f"temperature={temperature:g}: directions are equally likely on a sphere; leave it at 1")
         return F.normalize(torch.randn(n, self.out_features), dim=1)
+
+    def project(self, z: Tensor) -> Tensor:
+        """Return the direction of ``z``."""
+        return F.normalize(z, dim=1)
 
 
 @register

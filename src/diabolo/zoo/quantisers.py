@@ -67,6 +67,11 @@ class Quantiser(Bottleneck, ABC):
     def look_up(self, codes: Tensor) -> Tensor:
         """Return the code ``(B, D, *grid)`` that integers ``(B, n_symbols, *grid)`` stand for."""
 
+    def project(self, z: Tensor) -> Tensor:
+        """Round to the nearest code."""
+        rounded: Code = self(z, sample=False)
+        return rounded.z
+
     def on_encoded(self, h: Tensor) -> None:
         """Look at the encoder's outputs ``(n, D, *grid)`` for training rows before the first step."""
         return
@@ -248,6 +253,12 @@ class FiniteScalarQuantiser(Quantiser):
         level = bounded.detach().round()
         codes = ((level.long() + middle) * self.basis).sum(dim=-1)  # (B, G, *grid)
         return Code(to_channels(pass_gradient(level / middle, bounded / middle)), {}, {"codes": codes})
+
+    def project(self, z: Tensor) -> Tensor:
+        """Round to the nearest levels."""
+        middle = self.levels // 2
+        level = (to_vectors(z, self.code_dim) * middle).round()
+        return to_channels(torch.minimum(torch.maximum(level, -middle), self.levels - 1 - middle) / middle)
 
     def look_up(self, codes: Tensor) -> Tensor:
         """Read the levels off the digits of the integers."""

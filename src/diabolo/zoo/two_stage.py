@@ -105,11 +105,12 @@ class TwoStage(Bottleneck):
         return self.first.moments(code)
 
     @torch.no_grad()
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw a code of the second stage, and from it a code of the first."""
         like = next(self.second.parameters())
-        u = self.second.bottleneck.prior(n).to(like)
-        return self.second.likelihood.sample(self.second.decode(u)).cpu()
+        raw = self.second.decode(self.second.bottleneck.prior(n, temperature).to(like))
+        mean = self.second.likelihood.mean(raw)
+        return (mean + temperature * (self.second.likelihood.sample(raw) - mean)).cpu()
 
 
 @register

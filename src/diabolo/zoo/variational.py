@@ -243,11 +243,14 @@ class GaussianMixture(Bottleneck, ABC):
 
     def log_ratio(self, code: Code) -> Tensor:
         """Return ``log q(z | x) - log p(z)`` ``(B,)``."""
-        means, logvars, log_weights = self.components()
-        each = gaussian_log_prob(code.z[:, None], means, logvars).sum(2)  # (B, K)
-        prior = (each + log_weights).logsumexp(dim=1)
         posterior = gaussian_log_prob(code.z, code.aux["posterior_mean"], code.aux["posterior_logvar"]).sum(1)
-        return posterior - prior
+        return posterior - self.log_prior(code.z)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return the log-density of the mixture."""
+        means, logvars, log_weights = self.components()
+        each = gaussian_log_prob(z[:, None], means, logvars).sum(2)  # (B, K)
+        return (each + log_weights).logsumexp(dim=1)
 
     def bound(self, mean: Tensor, logvar: Tensor) -> Tensor:
         """Return an upper bound of the KL divergence of posteriors ``(B, D)``, ``(B,)``."""
@@ -260,11 +263,12 @@ class GaussianMixture(Bottleneck, ABC):
         return gaussian_kl(mean[:, None], logvar[:, None], means, logvars)
 
     @torch.no_grad()
-    def prior(self, n: int) -> Tensor:
+    def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw a component for each code, and the code from it."""
         means, logvars, log_weights = (t.cpu() for t in self.components())
         which = torch.multinomial(log_weights.exp(), n, replacement=True)  # (n,)
-        return means[which] + torch.randn(n, self.out_features, dtype=means.dtype) * (0.5 * logvars[which]).exp()
+        noise = temperature * torch.randn(n, self.out_features, dtype=means.dtype)
+        return means[which] + noise * (0.5 * logvars[which]).exp()
 
 
 class LearnedMixture(GaussianMixture):
