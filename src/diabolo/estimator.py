@@ -23,7 +23,7 @@ from diabolo.data.raw import Raw
 from diabolo.data.stream import Stream
 from diabolo.declare import ADVICE, refuse_unknown, spec
 from diabolo.generation import Generation
-from diabolo.inference import Inference, check_support
+from diabolo.inference import Inference, check_support, mse
 from diabolo.module import AutoencoderModule, start_rows
 from diabolo.objectives import Objective, elbo
 from diabolo.parameters import SharedParameters
@@ -280,7 +280,7 @@ class BaseAutoencoder(SharedParameters, Generation, ABC):
                 self._objective(),
                 settings,
                 self.callbacks,
-                functools.partial(_mse, codec=codec),
+                functools.partial(mse, codec=codec),
                 augment,
                 self._pretraining(module, rows, held_out, settings),
             )
@@ -482,24 +482,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return value if isinstance(value, str | int | float | None) else getattr(value, "__qualname__", repr(value))
-
-
-@torch.no_grad()
-def _mse(module: AutoencoderModule, batch: Batch, codec: ArrayCodec) -> dict[str, float]:
-    """Mean squared error over observed cells, in the units of the data."""
-    x, mask = batch.x, batch.mask
-    mean = module.likelihood.mean(module.trace(batch, sample=False).raw)
-    table = codec.table
-    if table is not None and len(table.scaled):  # of the numbers; labels alone have the error of their chances
-        places = torch.from_numpy(table.starts[table.scaled]).to(x.device)
-        x, mean, mask = x[:, places], mean[:, places], None if mask is None else mask[:, places]
-    if codec.scaling.quantiles is None:
-        squares, width = (mean - x).square(), codec.scaling.width
-    else:
-        there, here = (codec.scaling.inverse(t.cpu().double().numpy()) for t in (x, mean))
-        squares, width = torch.from_numpy(np.square(here - there)).to(mean), np.ones(1)
-    if table is not None and not len(table.scaled):
-        width = np.ones(1)
-    count = x.numel() if mask is None else float(mask.sum())
-    each = (squares if mask is None else squares * mask).sum(0).cpu().double().numpy()
-    return {"mse": float((each * width**2).sum() / count)} if count else {"mse": 0.0}

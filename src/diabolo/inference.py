@@ -27,7 +27,7 @@ from diabolo.records import Batch, Schema, Table
 from diabolo.seeding import draw_seed, seeded
 from diabolo.training.device import resolve_device
 
-__all__ = ["Inference", "check_support"]
+__all__ = ["Inference", "check_support", "mse"]
 
 INFERENCE_ELEMENTS = 2**20  # numbers of input in one batch without gradients
 DRAWN_ELEMENTS = 2**18  # numbers of output in one batch of draws: they stay in the cache of a processor
@@ -435,3 +435,24 @@ def check_support(likelihood: Likelihood, table: Table, codec: ArrayCodec, where
         f"{type(likelihood).__name__} needs {likelihood.support}; {codec.schema.feature(flat)} has {value:g}{where}. "
         "Use likelihood='gaussian', or scale='minmax' to bring the data into [0, 1]."
     )
+
+
+@torch.no_grad()
+def mse(module: AutoencoderModule, batch: Batch, codec: ArrayCodec) -> dict[str, float]:
+    """Mean squared error over observed cells, in the units of the data."""
+    x, mask = batch.x, batch.mask
+    mean = module.likelihood.mean(module.trace(batch, sample=False).raw)
+    table = codec.table
+    if table is not None and len(table.scaled):  # of the numbers; labels alone have the error of their chances
+        places = torch.from_numpy(table.starts[table.scaled]).to(x.device)
+        x, mean, mask = x[:, places], mean[:, places], None if mask is None else mask[:, places]
+    if codec.scaling.quantiles is None:
+        squares, width = (mean - x).square(), codec.scaling.width
+    else:
+        there, here = (codec.scaling.inverse(t.cpu().double().numpy()) for t in (x, mean))
+        squares, width = torch.from_numpy(np.square(here - there)).to(mean), np.ones(1)
+    if table is not None and not len(table.scaled):
+        width = np.ones(1)
+    count = x.numel() if mask is None else float(mask.sum())
+    each = (squares if mask is None else squares * mask).sum(0).cpu().double().numpy()
+    return {"mse": float((each * width**2).sum() / count)} if count else {"mse": 0.0}
