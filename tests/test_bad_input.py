@@ -285,7 +285,7 @@ def len_of_columns(schema):
 
 
 def test_what_a_model_cannot_do(fitted):
-    with pytest.raises(TypeError, match="Autoencoder has no prior to sample from; use VAE"):
+    with pytest.raises(TypeError, match="Autoencoder has no prior to sample from; learn one from rows first"):
         fitted.sample(3)
     with pytest.raises(NotFittedError):
         BetaVAE().transform(X)

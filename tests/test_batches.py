@@ -53,8 +53,13 @@ def test_results_are_those_of_the_model(operation, size, detector, model):
         "reconstruct": lambda: model.reconstruct(FRAME).to_numpy(),
         "anomalies": lambda: np.column_stack([detector.score_samples(FRAME), detector.predict(FRAME) == -1]),
     }[operation]()
+    found = found.drop(columns="key").to_numpy(dtype=float)
+    if operation == "anomalies":  # a held-out row of fit is the threshold, and may fall on either side of it
+        clear = np.abs(expected[:, 0] - detector.offset_) > 1e-9
+        assert clear.sum() >= len(clear) - 1
+        found, expected = found[clear], expected[clear]
     # float64 products of other sizes are summed in another order
-    np.testing.assert_allclose(found.drop(columns="key").to_numpy(dtype=float), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_a_model_without_names_takes_all_other_columns(model):
