@@ -55,6 +55,7 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/transfer.py
 	$(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python benchmarks/compression_rows.py
 	$(BIN)/python benchmarks/recommendation.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/synthetic_tables.py

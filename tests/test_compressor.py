@@ -356,8 +356,8 @@ def test_impossible_rates(fitted, tmp_path, options, said):
 
 
 def test_what_is_no_image(fitted, tmp_path):
-    with pytest.raises(ValueError, match="expected images"):
-        Compressor().fit(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match="expected a stack of grey images"):
+        Compressor().fit(np.zeros(5))
     with pytest.raises(ValueError, match="expected images"):
         fitted.compress("photo.png", tmp_path / "a.dbl")
     with pytest.raises(MalformedError):

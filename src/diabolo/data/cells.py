@@ -15,7 +15,17 @@ from diabolo.data.spelling import MISSING
 from diabolo.notices import warn
 from diabolo.records import Column
 
-__all__ = ["DAY", "Type", "UnseenCategoryWarning", "floats", "is_gone", "read_cells", "seconds_of", "write_cells"]
+__all__ = [
+    "DAY",
+    "Type",
+    "UnseenCategoryWarning",
+    "floats",
+    "is_gone",
+    "read_cells",
+    "restored",
+    "seconds_of",
+    "write_cells",
+]
 
 Array = NDArray[Any]
 UNITS = {"ns": 10**9, "us": 10**6, "ms": 10**3, "s": 1}
@@ -214,6 +224,46 @@ def write_cells(column: Column, kind: Type, values: Array, container: Any) -> An
     cells = labels[codes]
     cells[gone] = None
     return _write_labels(name, cells, kind, container)
+
+
+def restored(name: str, cells: Any, kind: Type, container: Any, gone: NDArray[np.bool_] | None = None) -> Any:
+    """Write cells as a narwhals column of the very type that they had, with nothing rounded.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    cells : list or ndarray
+        Labels and None; or numbers, those of times in units of the type, of days in microseconds.
+    kind : Type
+        Of the column.
+    container : str
+        The library.
+    gone : ndarray of bool, optional
+        Which numbers are missing.
+    """
+    if gone is None:
+        labels = np.empty(len(cells), dtype=object)
+        labels[:] = cells
+        return _write_labels(name, labels, kind, container)
+    if kind.name in ("Date", "Datetime", "Duration"):
+        unit = "us" if kind.name == "Date" else kind.unit or "us"
+        times = np.asarray(cells, dtype=np.int64).astype(f"{'m' if kind.name == 'Duration' else 'M'}8[{unit}]")
+        times[gone] = np.timedelta64("NaT") if kind.name == "Duration" else np.datetime64("NaT")
+        series = nw.new_series(name, times, None, backend=container)
+        if kind.zone:
+            series = series.dt.replace_time_zone("UTC").dt.convert_time_zone(kind.zone)
+        return _finish(series, kind) if container == "pandas" else series.cast(kind.dtype)
+    if not gone.any():
+        return _finish(nw.new_series(name, np.asarray(cells), kind.dtype, backend=container), kind)
+    plain = [None if g else v for v, g in zip(np.asarray(cells).tolist(), gone, strict=True)]
+    if kind.name == "Boolean":
+        plain = [None if v is None else bool(v) for v in plain]
+    if container == "pandas":  # a column of floats is no way for whole numbers
+        import pandas as pd
+
+        return nw.from_native(pd.Series(plain, dtype=kind.native or object, name=name), series_only=True)
+    return _finish(nw.new_series(name, plain, kind.dtype, backend=container), kind)
 
 
 def _finish(series: Any, kind: Type) -> Any:

@@ -30,7 +30,7 @@ def exactly(module: nn.Module) -> nn.Module:
     of the sum, which differs from one machine to another, does not matter. Convolutions of single channels, for which
     processors have fast code in float32 alone, sum few terms; coarser ones, whose sums its 24 bits hold.
 
-    The network is made of convolutions, rectifiers and rearrangements; it takes and returns float64.
+    The network is made of convolutions, linear layers, embeddings, rectifiers and rearrangements; it takes and returns float64.
 
     References
     ----------
@@ -38,9 +38,11 @@ def exactly(module: nn.Module) -> nn.Module:
     """
     twin = copy.deepcopy(module).cpu().double().requires_grad_(False).eval()
     for part in twin.modules():
-        if not isinstance(part, nn.Conv2d):
+        if isinstance(part, nn.Embedding):
+            part.weight.copy_(on_grid(part.weight))
+        if not isinstance(part, nn.Conv2d | nn.Linear):
             continue
-        single = part.groups == part.in_channels > 1
+        single = isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1
         step = _single_step(part) if single else STEP
         part.weight.copy_(on_grid(part.weight, step))
         if part.bias is not None:
@@ -52,7 +54,7 @@ def exactly(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _single_step(layer: nn.Conv2d) -> float:
+def _single_step(layer: nn.Conv2d | nn.Linear) -> float:
     """Return the finest grid of weights on which float32 holds every sum over values within ``LIMIT``."""
     sums = layer.weight.abs().flatten(1).sum(dim=1) * LIMIT
     most = float((sums if layer.bias is None else sums + layer.bias.abs()).max()) / COARSE

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,51 +18,56 @@ from torch import Tensor
 
 from diabolo.checks import Ge, Gt, ParameterError, check_parameters
 from diabolo.declare import register, spec
-from diabolo.records import History, Schema, Table
+from diabolo.records import History
 from diabolo.seeding import draw_seed, seeded
 from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter
-from diabolo.tasks.image_codes import QUALITIES, ImageCoder, rate_distortion
-from diabolo.tasks.image_transform import PATCH, ImageCodec
-from diabolo.tasks.pictures import Picture, are_pictures, cut_patches, draw_places, pixel_range, read_pictures, turned
+from diabolo.tasks.fitting_codes import learn_images, learn_rows
+from diabolo.tasks.image_codes import QUALITIES, ImageCoder
+from diabolo.tasks.image_transform import ImageCodec
+from diabolo.tasks.pictures import Picture, are_pictures, read_pictures
+from diabolo.tasks.row_codes import RowCoder
 from diabolo.tasks.symbols import MalformedError
 from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
-from diabolo.training.loop import Settings, train
-from diabolo.training.rows import Selection
+from diabolo.training.loop import Settings
 
 __all__ = ["Compressor"]
 
 Array = NDArray[Any]
-SIDE = 2 * PATCH  # pixels of a patch to learn from
-HELD_OUT = 96  # patches that the weights to keep are chosen by
 STACK, LIST = 1, 2  # kinds of files: what images came as
 
 
 @register
 @spec
 class Compressor(BaseEstimator):  # type: ignore[misc]
-    r"""Compresses images to real files.
+    r"""Compresses images to real files, with loss; and tables and small images to files without any.
 
     A convolutional transform is learned from patches of images; its rounded numbers are written by a range coder under normal
     distributions that a second, smaller code tells. One fitted model serves all rates. What decides about the bytes, and the
     transform back to pixels, is computed in numbers that every machine sums alike: a file decodes to the same pixels anywhere,
     with any number of threads.
 
+    Tables, and with ``lossless`` stacks of small grey images, come back as they were: a network tells each value from those
+    before it in its row, and the range coder writes it under what was told. Values that ``fit`` did not see cost more and are
+    kept.
+
     {parameters}
 
     Attributes
     ----------
-    module_ : ImageCodec
+    module_ : ImageCodec, ColumnNetwork or PixelNetwork
         The network.
     history_ : History
-        Bits per pixel plus the weighted squared error over the epochs.
+        Bits per pixel plus the weighted squared error over the epochs; without loss nats per row.
     channels_ : int
-        Of an image.
+        Of an image that is compressed with loss.
     fingerprint_ : str
         Names the fitted model; files carry it.
 
     References
     ----------
     Balle et al., Variational image compression with a scale hyperprior, 2018, arXiv:1802.01436.
+
+    Larochelle and Murray, The neural autoregressive distribution estimator, 2011.
 
     Minnen, Balle and Toderici, Joint autoregressive and hierarchical priors, 2018, arXiv:1809.02736.
 
@@ -79,11 +85,28 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
     ...     back = compressor.decompress(path)
     >>> [image.shape for image in back]
     [(427, 640, 3), (427, 640, 3)]
+
+    A table comes back as it was:
+
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).integers(0, 5, (500, 3))
+    >>> rows = Compressor(max_steps=5, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     size = rows.compress(X, Path(folder) / "rows.dbl")
+    ...     bool((rows.decompress(Path(folder) / "rows.dbl") == X).all())
+    True
     """
 
+    lossless: Annotated[
+        bool, "whether stacks of grey images of one size come back as they were, as tables always do"
+    ] = False
+    max_error: Annotated[
+        Any,
+        "how far floating-point numbers of tables may be off: a number, or a dict by column; None keeps every bit",
+    ] = None
     patches: Annotated[int, Ge(2), "of 128 x 128 pixels to learn from"] = 2048
     max_steps: Annotated[int, Ge(1), "steps of the optimiser"] = 3000
-    batch_size: Annotated[int, Ge(2), "patches of a step"] = 16
+    batch_size: Annotated[int | None, Ge(2), "patches or rows of a step; None takes 16 patches, or 256 rows"] = None
     max_time: Annotated[float | None, Gt(0), "seconds after which training ends; what was learned is kept"] = None
     learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 1e-3
     device: Annotated[str, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; files are decoded on the CPU always"] = "auto"
@@ -95,13 +118,14 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
     random_state: Annotated[int | np.random.RandomState | None, "seed; None draws one"] = None
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn what images look like.
+        """Learn what the data look like.
 
         Parameters
         ----------
-        X : list or stack of images
-            ``(n, height, width)``, ``(n, channels, height, width)``, ``(n, height, width, channels)``, or a list of images of
-            any sizes.
+        X : list or stack of images, frame, or ndarray of shape (n_rows, n_columns)
+            Images are ``(n, height, width)``, ``(n, channels, height, width)``, ``(n, height, width, channels)``, or a list of
+            any sizes; with ``lossless`` a stack ``(n, height, width)`` of whole numbers. Frames of pandas, polars and pyarrow
+            have columns of numbers, booleans, text, categories, dates, times and durations, with missing cells.
         y : None
             Ignored.
 
@@ -109,29 +133,40 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
         -------
         self
             Fitted.
+
+        Raises
+        ------
+        ValueError
+            For data that are none of these.
         """
         check_parameters(self)
-        if not are_pictures(X):
-            raise ValueError(f"expected images: a stack of three or four axes, or a list; got {type(X).__name__}")
-        pictures = read_pictures(X)
-        low, spread = pixel_range(pictures)
+        _check_max_error(self.max_error)
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
-        rng = np.random.default_rng(seed)
-        planes = [_centred(p.planes, low, spread) for p in pictures]
-        aside = planes[-max(1, len(planes) // 10) :]  # the weights to keep are chosen by images that are not learned
-        taken = planes[: -len(aside)] or planes
-        learned = cut_patches(taken, draw_places(taken, self.patches, SIDE, rng), SIDE)
-        judged = cut_patches(aside, draw_places(aside, min(HELD_OUT, self.patches), SIDE, rng), SIDE)
-        self.channels_ = len(planes[0])
-        schema = Schema("image", (self.channels_, SIDE, SIDE), self.patches, "unit", shared_unit=True)
-        rows = Table(schema, torch.from_numpy(np.concatenate([learned, judged]))).to(device)
-        index = torch.arange(len(rows), device=device)
+        if self.lossless or not are_pictures(X):
+            self.__dict__.pop("channels_", None)
+            with seeded(seed, device):
+                coder, self.history_ = learn_rows(X, self.max_error, partial(self._settings, device, seed))
+            self._take(coder)
+            return self
+        if self.max_error is not None:
+            raise ParameterError("max_error is for tables; images are compressed by quality or bits_per_pixel")
+        with seeded(seed, device):
+            images, self.history_ = learn_images(
+                X, self.patches, self.max_steps, partial(self._settings, device, seed), np.random.default_rng(seed)
+            )
+        self.channels_ = images.module.channels
+        self._take(images)
+        return self
+
+    def _settings(self, device: torch.device, seed: int, n: int, batch_size: int) -> Settings:
+        """Return how to learn from ``n`` patches or rows."""
         precision = resolve_precision(self.precision, device)
         if self.precision == "auto" and (device.type == "cuda" or (device.type == "cpu" and bfloat16_is_fast())):
             precision = "bfloat16"
-        settings = Settings(
-            max_epochs=math.ceil(self.max_steps / math.ceil(self.patches / self.batch_size)),
-            batch_size=self.batch_size,
+        batch_size = self.batch_size or batch_size
+        return Settings(
+            max_epochs=math.ceil(self.max_steps / math.ceil(n / batch_size)),
+            batch_size=batch_size,
             learning_rate=self.learning_rate,
             gradient_clip=1.0,
             max_time=self.max_time,
@@ -140,35 +175,23 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
             verbose=self.verbose,
             valid_seed=seed,
         )
-        with seeded(seed, device):
-            module = ImageCodec(self.channels_)
-            module.start(torch.from_numpy(learned[:256]))
-            module = module.to(device)
-            self.history_ = train(
-                module,  # type: ignore[arg-type]  # the objective is all that runs it
-                Selection(rows, index[: self.patches][: self.max_steps * self.batch_size]),
-                Selection(rows, index[self.patches :]),
-                rate_distortion,
-                settings,
-                augment=turned,
-            )
-        module = module.cpu().half().float()  # as a model folder holds it
-        self._take(ImageCoder(module, ImageCoder.learn_tables(module), low, spread))
-        return self
 
     # files --------------------------------------------------------------------------------------------------------------------
 
-    def compress(self, X: Any, path: str | Path, *, quality: int = 50, bits_per_pixel: float | None = None) -> int:
-        """Write images to a file.
+    def compress(
+        self, X: Any, path: str | Path, *, quality: int | None = None, bits_per_pixel: float | None = None
+    ) -> int:
+        """Write images or rows to a file.
 
         Parameters
         ----------
-        X : list, stack or iterable of images
-            As in ``fit``, of any sizes; taken one at a time. An image without an axis of channels may go to any model.
+        X : list, stack or iterable of images; frame, array, or iterator of blocks of rows
+            As in ``fit``. Images may have any sizes with loss, and are taken one at a time; one without an axis of channels may
+            go to any model. Rows are taken block by block.
         path : str or Path
             The file; it is there when all is written, and what was there before is kept until then.
-        quality : int
-            From 0 to 100: how finely the code is rounded.
+        quality : int, optional
+            Of images with loss, from 0 to 100: how finely the code is rounded; 50 where nothing is said.
         bits_per_pixel : float, optional
             Instead: the best quality of each image that costs no more, or 0 where all cost more.
 
@@ -180,13 +203,17 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            For images that are none, or have other channels than those of ``fit``.
+            For images that are none, or have other channels than those of ``fit``; for rows of other columns.
         ImportError
             Without the entropy coder of the extra ``compress``.
         """
         coder = self._coder()
+        if isinstance(coder, RowCoder):
+            if quality is not None or bits_per_pixel is not None:
+                raise ParameterError("quality and bits_per_pixel are for images with loss; this model loses nothing")
+            return coder.write(X, Path(path), self.verbose)
         try:
-            quality = operator.index(quality)
+            quality = operator.index(50 if quality is None else quality)
         except TypeError:
             raise ParameterError(f"quality={quality!r}: expected a whole number from 0 to 100") from None
         if not 0 <= quality < QUALITIES:
@@ -212,19 +239,21 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
         return file.size
 
     def decompress(self, path: str | Path, *, items: int | slice | None = None) -> Any:
-        """Read images from a file.
+        """Read images or rows from a file.
 
         Parameters
         ----------
         path : str or Path
             What :meth:`compress` wrote, on this machine or another.
         items : int or slice, optional
-            Which images; others are not decoded.
+            Which images or rows; other images, and chunks of 10,000 rows without any of them, are not decoded.
 
         Returns
         -------
-        list or ndarray
-            A stack where a stack was written, else a list; with a number for ``items`` one image.
+        list, ndarray or frame
+            Images are a stack where a stack was written, else a list; with a number for ``items`` one image. Rows are a frame of
+            the library that they came from, or an array; with a number for ``items`` a frame of one row, or an array of one
+            axis less.
 
         Raises
         ------
@@ -239,6 +268,8 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
                     f"{path} was written by the model {file.fingerprint.hex()}, and this one is {mine.hex()}; load the model "
                     "that wrote it"
                 )
+            if isinstance(coder, RowCoder):
+                return coder.read(file, items)
             if file.kind not in (STACK, LIST):
                 raise file.damaged("it holds no images")
             found = list(self._places(file, coder))
@@ -287,12 +318,12 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
 
     # state --------------------------------------------------------------------------------------------------------------------
 
-    def _coder(self) -> ImageCoder:
+    def _coder(self) -> ImageCoder | RowCoder:
         check_is_fitted(self, "module_")
-        coder: ImageCoder = self._own_coder
+        coder: ImageCoder | RowCoder = self._own_coder
         return coder
 
-    def _take(self, coder: ImageCoder) -> None:
+    def _take(self, coder: ImageCoder | RowCoder) -> None:
         self._own_coder, self.module_ = coder, coder.module
         self.fingerprint_ = coder.fingerprint().hex()
 
@@ -304,6 +335,9 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         coder = self._coder()
+        if isinstance(coder, RowCoder):
+            meta, tensors = coder.state()
+            return {"rows": meta, "history": self.history_.to_json()}, tensors
         meta = {
             "channels": self.channels_,
             "low": coder.low,
@@ -314,7 +348,11 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
         return meta, tensors | {f"table:{k}": v for k, v in coder.tables.items()}
 
     def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self.channels_, self.history_ = meta["channels"], History.from_json(meta["history"])
+        self.history_ = History.from_json(meta["history"])
+        if "rows" in meta:
+            self._take(RowCoder.from_state(meta["rows"], tensors))
+            return
+        self.channels_ = meta["channels"]
         module = ImageCodec(self.channels_)
         module.load_state_dict(
             {k.removeprefix("module:"): v.float() for k, v in tensors.items() if k.startswith("module:")}
@@ -323,6 +361,8 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
         self._take(ImageCoder(module, tables, meta["low"], meta["spread"]))
 
 
-def _centred(planes: Array, low: float, spread: float) -> Array:
-    """Return pixels from -0.5 to 0.5."""
-    return ((planes.astype(np.float32) - np.float32(low)) / np.float32(spread) - np.float32(0.5)).astype(np.float32)
+def _check_max_error(max_error: Any) -> None:
+    values = max_error.values() if isinstance(max_error, Mapping) else [] if max_error is None else [max_error]
+    wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, int | float) or not 0 < v < math.inf]
+    if wrong:
+        raise ParameterError(f"max_error={max_error!r}: expected a number above 0, or a dict of them by column")

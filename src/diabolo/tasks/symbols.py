@@ -46,6 +46,11 @@ class SymbolWriter:
             beyond = np.clip(numbers[outside].astype(np.int64), -BEYOND, BEYOND - 1) + BEYOND
             self._coder.encode(beyond.astype(np.int32), self._stream.model.Uniform(2 * BEYOND))
 
+    def put_all(self, symbols: NDArray[Any], counts: Counts | int) -> None:
+        """Write symbols from 0 on, all under one row of counts ``(K,)``, or each of ``counts`` alike where it is a number."""
+        if len(symbols):
+            self._coder.encode(symbols.astype(np.int32), _table(self._stream, counts))
+
     def put_each(self, symbols: NDArray[Any], counts: Counts) -> None:
         """Write symbols from 0 on, each under a row of counts of its own ``(n, K)``."""
         family = self._stream.model.Categorical(perfect=False)
@@ -83,6 +88,10 @@ class SymbolReader:
             numbers[outside] = self._decoded(self._stream.model.Uniform(2 * BEYOND), int(outside.sum())) - BEYOND
         return numbers
 
+    def get_all(self, n: int, counts: Counts | int) -> NDArray[np.int64]:
+        """Read ``n`` symbols that :meth:`SymbolWriter.put_all` wrote."""
+        return self._decoded(_table(self._stream, counts), n) if n else np.zeros(0, dtype=np.int64)
+
     def get_each(self, counts: Counts) -> NDArray[np.int64]:
         """Read one symbol for each row of counts ``(n, K)``."""
         return self._decoded(self._stream.model.Categorical(perfect=False), _shares(counts))
@@ -106,6 +115,12 @@ def _symbols(numbers: NDArray[Any], first: int, counts: Counts) -> tuple[NDArray
     outside = (symbols < 0) | (symbols >= len(counts) - 1)
     symbols[outside] = len(counts) - 1
     return symbols, outside
+
+
+def _table(stream: Any, counts: Counts | int) -> Any:
+    if isinstance(counts, int):
+        return stream.model.Uniform(counts)
+    return stream.model.Categorical(_shares(counts), perfect=False)
 
 
 def _shares(counts: Counts) -> NDArray[np.float64]:
