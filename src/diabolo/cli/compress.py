@@ -127,6 +127,8 @@ def _model(folder: Path | None) -> Any:
     found = diabolo.load(folder)
     if not isinstance(found, diabolo.Compressor):
         raise UsageError(f"{folder} holds {type(found).__name__}; expected a Compressor")
+    if not hasattr(found, "channels_"):
+        raise UsageError(f"{folder} holds a Compressor of rows without loss; use it in Python")
     return found
 
 
