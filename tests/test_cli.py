@@ -531,7 +531,8 @@ def test_demo(run, tmp_path):
         (
             ["fit", "iris.csv", "-o", "q", "--beta", "3"],
             2,
-            "It is a flag of --model beta-vae and of --model conditional-vae and of --model mult-vae and of --model vae.",
+            "It is a flag of --model beta-vae and of --model compressive-autoencoder and of --model conditional-vae and of "
+            "--model mult-vae and of --model vae.",
         ),
         (["fit", "iris.csv", "-o", "q", "--model", "vea"], 2, "Did you mean 'vae'?"),
         (["fit", "iris.csv", "-o", "q", "--model", "custom-autoencoder"], 2, "there is no model"),

@@ -100,7 +100,7 @@ def test_a_model_fills_too_and_what_it_cannot_do_is_said(files, capsys):
         (["impute", "holes.csv", "--draws", "2", *FAST], "name them with --output"),
         (["impute", "m"], "name the data file to fill"),
         (["impute", "m", "holes.csv", "--hidden", "8"], "leave out --hidden"),
-        (["fit", "whole.csv", "--imputer", "--detector", "-o", "n"], "two things"),
+        (["fit", "whole.csv", "--imputer", "--detector", "-o", "n"], "are 2 things"),
     ):
         assert main(command) == 2
         assert message in " ".join(capsys.readouterr().err.split())

@@ -64,7 +64,7 @@ def load_model(folder: Path) -> Any:
     from diabolo.persistence import load
 
     model = load(folder)
-    if hasattr(model, "histories_"):
+    if hasattr(model, "items_"):
         raise UsageError(f"{folder} holds a recommender; use it with diabolo recommend {folder}")
     if hasattr(model, "bins_"):
         raise UsageError(f"{folder} holds a synthesizer of tables; use it by diabolo synthesize {folder}")

@@ -191,7 +191,7 @@ class Denoiser(PictureModel, RowsByAutoencoder):
         --------
         >>> import numpy as np
         >>> from diabolo import Denoiser
-        >>> image = np.random.default_rng(0).normal(100, 12, (64, 64))
+        >>> image = np.random.default_rng(0).normal(100, 12, (256, 256))
         >>> print(Denoiser.estimate_noise([image]).round())
         [12.]
         """

@@ -282,11 +282,13 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         head = head.to(resolve_device(model.device))
 
         def pick(_: AutoencoderModule, batch: Batch) -> Tensor:
-            x, mask, context = (None if t is None else t.float() for t in batch)
-            out: Tensor = head(Batch(x, mask, context))  # type: ignore[arg-type]  # x is a tensor
+            out: Tensor = head.to(batch.x.dtype)(batch)
             return out
 
-        return model._apply(raw, pick).astype(np.float64)
+        try:
+            return model._apply(raw, pick).astype(np.float64)
+        finally:
+            head.float()
 
     def _outputs_of(self, X: Any) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
         """Return the outputs of the linear model, and those of each network."""
