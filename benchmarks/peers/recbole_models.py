@@ -37,7 +37,7 @@ with tempfile.TemporaryDirectory() as folder:
         "valid_metric": "NDCG@20",
         "use_gpu": False,
         "show_progress": False,
-        "train_batch_size": 500,
+        "train_batch_size": 100,
         "mlp_hidden_size": [600],
         "latent_dimension": 200,
         "checkpoint_dir": folder,
