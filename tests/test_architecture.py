@@ -25,7 +25,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the bottom up. A module imports from lines above its own, and from its own package.
 LAYERS = [
     ["records"],
-    ["seeding", "checks", "files", "launch", "notices"],
+    ["seeding", "checks", "files", "launch", "notices", "saving"],
     ["declare"],
     ["data", "metrics", "datasets"],
     ["parts"],
@@ -49,8 +49,8 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-# Where a lower module may call a higher one, inside a function: saving and fitting a prior are offered as methods.
-DOORS = {("estimator", "persistence"), ("tasks", "persistence"), ("latent", "persistence"), ("generation", "latent")}
+# Where a lower module may call a higher one, inside a function: saving, loading to start from and fitting a prior are methods.
+DOORS = {("saving", "persistence"), ("estimator", "persistence"), ("generation", "latent")}
 
 
 def relative(path: Path) -> str:

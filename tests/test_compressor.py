@@ -309,7 +309,7 @@ def test_damaged_files_are_refused(fitted, tmp_path):
 def test_bytes_that_match_their_checksum_but_no_writer_made(fitted, tmp_path):
     """Whatever stands in the pieces, an image or a clear error comes out."""
     rng = np.random.default_rng(1)
-    fingerprint = fitted._coder().fingerprint()
+    fingerprint = fitted._coder().fingerprint
     for _ in range(40):
         with ContainerWriter(tmp_path / "a.dbl", 2, fingerprint) as file:
             for _ in range(int(rng.integers(1, 4))):
@@ -323,11 +323,11 @@ def test_bytes_that_match_their_checksum_but_no_writer_made(fitted, tmp_path):
 
 
 def test_a_declared_size_is_checked_before_memory_is_taken(fitted, tmp_path):
-    with ContainerWriter(tmp_path / "a.dbl", 2, fitted._coder().fingerprint()) as file:
+    with ContainerWriter(tmp_path / "a.dbl", 2, fitted._coder().fingerprint) as file:
         file.write(varint(2**31, 2**31) + bytes([50, 2]))
     with pytest.raises(CompressedFileError, match="declares 2147483648 x 2147483648 pixels"):
         fitted.decompress(tmp_path / "a.dbl")
-    with ContainerWriter(tmp_path / "a.dbl", 2, fitted._coder().fingerprint()) as file:
+    with ContainerWriter(tmp_path / "a.dbl", 2, fitted._coder().fingerprint) as file:
         file.write(varint(30_000, 30_000) + bytes([50, 2]))
     with pytest.raises(CompressedFileError, match="pieces of an image are missing"):
         fitted.decompress(tmp_path / "a.dbl")

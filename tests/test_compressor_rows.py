@@ -263,7 +263,7 @@ def test_bytes_that_match_their_checksum_but_no_writer_made(table, tmp_path):
     rng = np.random.default_rng(1)
     sides = [b"0", b"[]", b"{}", b"[[1],[2]]", b"null", b"[" * 20, b"\xff"]
     for i in range(60):
-        with ContainerWriter(tmp_path / "a.dbl", row_codes.ROWS, model._coder().fingerprint()) as file:
+        with ContainerWriter(tmp_path / "a.dbl", row_codes.ROWS, model._coder().fingerprint) as file:
             file.write(head if i % 3 else rng.bytes(30))
             side = zlib.compress(sides[i % len(sides)])
             file.write(varint(int(rng.integers(0, 40)), len(side)) + side + rng.bytes(4 * int(rng.integers(0, 90))))

@@ -32,6 +32,7 @@ from diabolo.parts.corruptions import Corruption
 from diabolo.parts.likelihoods import LIKELIHOODS, Mixed
 from diabolo.parts.penalties import Penalty, WeightL1
 from diabolo.records import Batch, History, Schema
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
 from diabolo.sizing import search_size
 from diabolo.training.checkpoint import read_fingerprint
@@ -46,7 +47,7 @@ __all__ = ["BaseAutoencoder"]
 
 
 @spec
-class BaseAutoencoder(SharedParameters, Generation, ABC):
+class BaseAutoencoder(Saved, SharedParameters, Generation, ABC):
     """Everything that models share; a model says which parts it uses and nothing else.
 
     Attributes
@@ -407,15 +408,6 @@ class BaseAutoencoder(SharedParameters, Generation, ABC):
         refuse_unknown(type(self).__name__, {k.split("__")[0]: v for k, v in params.items()}, self._get_param_names())
         super().set_params(**params)
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to a folder of JSON and safetensors files; see :func:`diabolo.load`.
-
-        The folder is whole or as it was before: a crash never leaves a half-written model over a good one.
-        """
-        from diabolo.persistence import save
-
-        save(self, path)
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return all that was fitted, as plain JSON types and named tensors."""

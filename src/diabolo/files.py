@@ -35,10 +35,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except BaseException:
+    finally:  # after an error it is still there
         with contextlib.suppress(OSError):
             Path(name).unlink()
-        raise
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from diabolo.inference import Inference
 from diabolo.seeding import draw_seed, seeded
 from diabolo.training.device import resolve_device
 
-__all__ = ["Generation"]
+__all__ = ["Generation", "in_blocks"]
 
 
 class Generation(Inference):
@@ -137,11 +137,7 @@ class Generation(Inference):
         array, frame or tensor
             Blocks as from :meth:`sample`; a single one is what that returns.
         """
-        if n < 1 or rows < 1:
-            raise ValueError(f"n={n}, rows={rows}: expected at least 1 of each")
-        states = check_random_state(draw_seed(None) if random_state is None else random_state)
-        for start in range(0, n, rows):
-            yield self.sample(min(rows, n - start), random_state=states, **options)
+        yield from in_blocks(self.sample, n, rows, random_state, options)
 
     def _fitted_prior(self, prior: str) -> Any:
         """Return what codes are drawn from, ``None`` for the model's own prior."""
@@ -169,3 +165,14 @@ class Generation(Inference):
         if conditions is None or told is None:
             return None
         return conditions.complete(told, torch.rand(n).numpy())
+
+
+def in_blocks(
+    sample: Callable[..., Any], n: int, rows: int, random_state: Any, options: dict[str, Any]
+) -> Iterator[Any]:
+    """Yield what ``sample(rows, random_state=..., **options)`` returns until there are ``n`` rows."""
+    if n < 1 or rows < 1:
+        raise ValueError(f"n={n}, rows={rows}: expected at least 1 of each")
+    states = check_random_state(draw_seed(None) if random_state is None else random_state)
+    for start in range(0, n, rows):
+        yield sample(min(rows, n - start), random_state=states, **options)

@@ -6,8 +6,8 @@ import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from diabolo.training.rows import Selection
 __all__ = ["DENSITIES", "Codes", "Density", "FlowDensity", "KernelDensity", "MixtureDensity"]
 
 Array = NDArray[np.float64]
+D = TypeVar("D", bound="Density")
 
 RIDGE = 1e-4  # share of the mean variance of a unit that covariances have at least: codes may lie on a plane
 WIDTHS: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of kernels, in standard deviations
@@ -104,16 +105,8 @@ class MixtureDensity(Density):
         wanted = options["n_components"]
         tried = COMPONENTS if wanted == "auto" else (wanted,)
         fitting = [k for k in tried if k * (d + 1) <= n] or [1]  # covariances need more codes than units
-        best: tuple[float, Self] | None = None
-        for k in fitting if wanted == "auto" else tried:
-            found = cls.of(codes.train, min(k, n), seed)
-            value = float(found.log_prob(codes.held_out).mean())
-            if best is not None and value <= best[0]:
-                break
-            best = value, found
-        if best is None:
-            raise ValueError("expected at least one code")
-        return best[1]
+        sizes = fitting if wanted == "auto" else tried
+        return _last_better((cls.of(codes.train, min(k, n), seed) for k in sizes), codes.held_out)
 
     @classmethod
     def of(cls, Z: Array, k: int, seed: int) -> Self:
@@ -192,17 +185,9 @@ class KernelDensity(Density):
             spread, axes, smallest, own = centre.var(axis=0), np.eye(d), (0.0, *WIDTHS), noise[: len(centre)]
         spread = np.maximum(spread, RIDGE * spread.mean() + 1e-12)
         judged = codes.held_out[:2000]
-        best: tuple[float, Self] | None = None
-        for width in smallest:
-            variances = np.maximum(own, 1e-12) + width**2 * spread
-            found = cls({"centres": centre @ axes.T, "variances": variances, "axes": axes})
-            value = float(found.log_prob(judged).mean())
-            if best is not None and value <= best[0]:
-                break
-            best = value, found
-        if best is None:
-            raise ValueError("expected at least one code")
-        return best[1]
+        variances = (np.maximum(own, 1e-12) + width**2 * spread for width in smallest)
+        made = (cls({"centres": centre @ axes.T, "variances": v, "axes": axes}) for v in variances)
+        return _last_better(made, judged)
 
     @classmethod
     def restore(cls, arrays: dict[str, Array]) -> Self:
@@ -271,6 +256,19 @@ class ClassDensity(MixtureDensity):
             part = MixtureDensity({name: self.arrays[name][own] for name in ("weights", "means", "factors")})
             out[rows] = part.sample(len(rows), temperature, seed + int(k))
         return out
+
+
+def _last_better(made: Iterable[D], judged: Array) -> D:
+    """Return the last density that held-out codes like better than the one before."""
+    found, best = None, -math.inf
+    for density in made:
+        value = float(density.log_prob(judged).mean())
+        if found is not None and value <= best:
+            break
+        found, best = density, value
+    if found is None:
+        raise ValueError("expected at least one code")
+    return found
 
 
 def replace_codes(codes: Codes, train: Array, held_out: Array) -> Codes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 from diabolo.checks import Ge, Gt, Lt, check_parameters, did_you_mean
 from diabolo.declare import register, spec
 from diabolo.latent.densities import DENSITIES, ClassDensity, Codes, Density
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed
 from diabolo.zoo.variational import VAE
 
@@ -30,7 +30,7 @@ JUDGING_DRAWS = 64
 
 @register
 @spec
-class CodePrior(BaseEstimator):  # type: ignore[misc]
+class CodePrior(Saved, BaseEstimator):  # type: ignore[misc]
     r"""A distribution of codes, learned after the model that makes them, to draw new codes from.
 
     Rows of numbers in, rows of numbers out; :meth:`~diabolo.generation.Generation.fit_prior` gives it the codes of a model. Each
@@ -257,12 +257,6 @@ class CodePrior(BaseEstimator):  # type: ignore[misc]
     def score(self, Z: Any, y: Any = None) -> float:
         """Mean of :meth:`score_samples`, in nats per code."""
         return float(self.score_samples(Z).mean())
-
-    def save(self, path: str | Path) -> None:
-        """Write the prior to a folder of its own; see :func:`diabolo.load`. A model keeps its prior in the model's folder."""
-        from diabolo.persistence import save
-
-        save(self, path)
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         names = list(getattr(self, "feature_names_in_", [])) or None

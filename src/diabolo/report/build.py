@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,7 +24,7 @@ from diabolo.report.trials import search_page
 from diabolo.tasks.series import SeriesAnomalyDetector
 from diabolo.tuning.search import Tuned
 
-__all__ = ["build_report", "load_part", "load_template", "write_report", "write_search"]
+__all__ = ["build_report", "render_page", "write_page", "write_report", "write_search"]
 
 
 def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = None, title: str | None = None) -> str:
@@ -65,11 +65,10 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
     facts = gather(model, X, condition)
     known = read_labels(labels, facts.n)
     summary = sections.summary(facts)
-    script = load_part("map.js")
-    return load_template().render(
+    script = _part("map.js")
+    return render_page(
+        "template.html",
         title=title if title is not None else f"{summary['kind']} on {summary['given']}",
-        version=diabolo.__version__,
-        style=Markup(load_part("style.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary,
@@ -90,10 +89,9 @@ def _events_report(model: SeriesAnomalyDetector, X: Any, labels: Any, condition:
         raise TypeError("the page about series has no labels and no condition; leave them out")
     check_is_fitted(model)
     page = events_page(model, X)
-    return load_template("events.html").render(
+    return render_page(
+        "events.html",
         title=title if title is not None else f"Anomalies in series: {page['events']} events in {page['rows']} rows",
-        version=diabolo.__version__,
-        style=Markup(load_part("style.css")),
         page=page,
     )
 
@@ -121,11 +119,7 @@ def write_report(
     Path
         The file.
     """
-    page = build_report(model, X, labels=labels, condition=condition, title=title)
-    path = Path(path)
-    make_folder(path.parent)
-    write_atomic(path, page.encode())
-    return path
+    return write_page(path, build_report(model, X, labels=labels, condition=condition, title=title))
 
 
 def write_search(found: Tuned, path: str | Path, *, title: str | None = None) -> Path:
@@ -145,25 +139,32 @@ def write_search(found: Tuned, path: str | Path, *, title: str | None = None) ->
     Path
         The file.
     """
-    page = load_template("search.html").render(
-        title=title if title is not None else f"Search for the parameters of {type(found.estimator).__name__}",
-        version=diabolo.__version__,
-        style=Markup(load_part("style.css")),
-        page=search_page(found),
-    )
+    title = title if title is not None else f"Search for the parameters of {type(found.estimator).__name__}"
+    return write_page(path, render_page("search.html", title=title, page=search_page(found)))
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page made from a template of this package, with the style that all pages share."""
+    return _template(template).render(version=diabolo.__version__, style=Markup(_part("style.css")), **values)
+
+
+def write_page(path: str | Path, page: str) -> Path:
+    """Write a page to a file, whole; the folder is made where there is none."""
     path = Path(path)
     make_folder(path.parent)
     write_atomic(path, page.encode())
     return path
 
 
-def load_part(name: str) -> str:
+def _part(name: str) -> str:
     """Return a file of this package."""
     return files("diabolo.report").joinpath(name).read_text(encoding="utf-8")
 
 
 @functools.cache
-def load_template(name: str = "template.html") -> Template:
+def _template(name: str) -> Template:
     """Return a page, with every value escaped that goes into it."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, lstrip_blocks=True)
-    return environment.from_string(load_part(name))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, lstrip_blocks=True, loader=FunctionLoader(_part)
+    )
+    return environment.get_template(name)

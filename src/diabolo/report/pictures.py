@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-import diabolo
-from diabolo.files import make_folder, write_atomic
-from diabolo.report.build import load_part, load_template
+from diabolo.report.build import render_page, write_page
 from diabolo.report.draw import number, percent
 from diabolo.report.png import png_uri
 
@@ -68,13 +65,7 @@ def write_picture_report(
         _shown(name, first, second, None if masks is None else masks[i])
         for i, (name, first, second) in enumerate(zip(names, before, after, strict=True))
     ]
-    page = load_template("pictures.html").render(
-        title=title, version=diabolo.__version__, style=Markup(load_part("style.css")), pictures=shown
-    )
-    path = Path(path)
-    make_folder(path.parent)
-    write_atomic(path, page.encode())
-    return path
+    return write_page(path, render_page("pictures.html", title=title, pictures=shown))
 
 
 def _shown(name: str, before: Array, after: Array, mask: Array | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from diabolo.checks import Ge, Gt, ParameterError, check_parameters
 from diabolo.declare import register, spec
 from diabolo.records import History
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
 from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter
 from diabolo.tasks.fitting_codes import learn_images, learn_rows
@@ -38,7 +39,7 @@ STACK, LIST = 1, 2  # kinds of files: what images came as
 
 @register
 @spec
-class Compressor(BaseEstimator):  # type: ignore[misc]
+class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
     r"""Compresses images to real files, with loss; and tables and small images to files without any.
 
     A convolutional transform is learned from patches of images; its rounded numbers are written by a range coder under normal
@@ -232,7 +233,7 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
 
         device = resolve_device(self.device)
         stacked = isinstance(X, np.ndarray | torch.Tensor) and X.dtype != object
-        with ContainerWriter(Path(path), STACK if stacked else LIST, coder.fingerprint()) as file:
+        with ContainerWriter(Path(path), STACK if stacked else LIST, coder.fingerprint) as file:
             for picture in self._pictures(X):
                 for piece in coder.pieces(picture, choose, device):
                     file.write(piece)
@@ -262,7 +263,7 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
         """
         coder = self._coder()
         with ContainerReader(Path(path)) as file:
-            mine = coder.fingerprint()
+            mine = coder.fingerprint
             if file.fingerprint != mine:
                 raise CompressedFileError(
                     f"{path} was written by the model {file.fingerprint.hex()}, and this one is {mine.hex()}; load the model "
@@ -325,13 +326,7 @@ class Compressor(BaseEstimator):  # type: ignore[misc]
 
     def _take(self, coder: ImageCoder | RowCoder) -> None:
         self._own_coder, self.module_ = coder, coder.module
-        self.fingerprint_ = coder.fingerprint().hex()
-
-    def save(self, path: str | Path) -> None:
-        """Write the compressor to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
+        self.fingerprint_ = coder.fingerprint.hex()
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         coder = self._coder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -88,8 +89,8 @@ class ContainerReader:
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = path.open("rb")
-        try:
+        with contextlib.ExitStack() as opened:  # closed again where the file is refused
+            self._file = opened.enter_context(path.open("rb"))
             self._size = path.stat().st_size
             head = self._file.read(HEAD.size)
             if len(head) < HEAD.size or head[:4] != MAGIC:
@@ -100,9 +101,7 @@ class ContainerReader:
                     f"{path} has version {version} of the format; this Diabolo reads version {VERSION}"
                 )
             self.pieces = list(self._find())
-        except BaseException:
-            self._file.close()
-            raise
+            opened.pop_all()
 
     def __enter__(self) -> Self:
         return self

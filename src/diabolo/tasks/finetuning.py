@@ -8,7 +8,6 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -27,6 +26,7 @@ from diabolo.declare import spec
 from diabolo.estimator import BaseAutoencoder
 from diabolo.module import AutoencoderModule
 from diabolo.records import Batch, History, Loss
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
 from diabolo.tasks.heads import BESIDE, STEPS, Beside, Head, Told, features_of
 from diabolo.tasks.linear import Linear, choose, fit_linear, folds_of
@@ -54,7 +54,7 @@ class Held(NamedTuple):
 
 
 @spec
-class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     """What the classifier and the regressor share."""
 
     autoencoder: Annotated[
@@ -310,12 +310,6 @@ class Supervised(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         """Column names, where ``fit`` saw a frame."""
         names: NDArray[Any] = self.autoencoder_.feature_names_in_
         return names
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         meta = {

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from diabolo.records import History, Schema, Table
 from diabolo.tasks.autoregressive import nats
 from diabolo.tasks.image_codes import ImageCoder, rate_distortion
 from diabolo.tasks.image_transform import PATCH, ImageCodec
-from diabolo.tasks.pictures import cut_patches, draw_places, pixel_range, read_pictures, turned
+from diabolo.tasks.pictures import cut_patches, draw_places, in_unit, pixel_range, read_pictures, turned
 from diabolo.tasks.row_codes import RowCoder
 from diabolo.tasks.row_layouts import PixelLayout, learn_layout
 from diabolo.training.loop import Settings, train
@@ -49,7 +48,7 @@ def learn_images(
     """
     pictures = read_pictures(X)
     low, spread = pixel_range(pictures)
-    planes = [_centred(p.planes, low, spread) for p in pictures]
+    planes = [in_unit(p.planes, low, spread) - np.float32(0.5) for p in pictures]
     aside = planes[-max(1, len(planes) // 10) :]  # the weights to keep are chosen by images that are not learned
     taken = planes[: -len(aside)] or planes
     learned = cut_patches(taken, draw_places(taken, patches, SIDE, rng), SIDE)
@@ -102,8 +101,3 @@ def learn_rows(X: Any, max_error: Any, settings: Callable[[int, int], Settings])
         told,
     )
     return RowCoder.of(module.cpu().half().float(), layout), history
-
-
-def _centred(planes: NDArray[Any], low: float, spread: float) -> NDArray[np.float32]:
-    """Return pixels from -0.5 to 0.5."""
-    return ((planes.astype(np.float32) - np.float32(low)) / np.float32(spread) - np.float32(0.5)).astype(np.float32)

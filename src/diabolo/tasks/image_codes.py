@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from diabolo.parts.exact import exactly, on_grid
 from diabolo.records import Batch, Loss
 from diabolo.tasks.container import Varints, varint
 from diabolo.tasks.image_transform import ANCHORS, CELL, PATCH, REACH, ImageCodec, weight
-from diabolo.tasks.pictures import Picture
+from diabolo.tasks.pictures import Picture, as_pixels, in_unit, type_range
 from diabolo.tasks.symbols import MalformedError, SymbolReader, SymbolWriter, cost
 
 __all__ = ["QUALITIES", "ImageCoder", "rate_distortion"]
@@ -110,6 +111,7 @@ class ImageCoder:
             "inverse": torch.round(inverse[:, :, 0, 0].double() / FINE).long(),
         }
 
+    @functools.cached_property
     def fingerprint(self) -> bytes:
         """Return what tells this coder from any other that decodes differently."""
         found = hashlib.sha256(repr((self.low, self.spread)).encode())
@@ -246,18 +248,12 @@ class ImageCoder:
 
     def _unit(self, planes: Array) -> Array:
         """Return pixels from -0.5 to 0.5."""
-        low, spread = _scale(planes.dtype, self.low, self.spread)
-        return (((planes.astype(np.float32) - np.float32(low)) / np.float32(spread)) - np.float32(0.5)).astype(
-            np.float32
-        )
+        low, spread = type_range(planes.dtype) or (self.low, self.spread)
+        return in_unit(planes, low, spread) - np.float32(0.5)
 
     def _pixels(self, planes: Array, dtype: Any) -> Array:
-        low, spread = _scale(dtype, self.low, self.spread)
-        value = (planes + 0.5) * spread + low
-        if dtype.kind == "f":
-            return np.asarray(value.astype(dtype))
-        ends = np.iinfo(dtype) if dtype.kind in "ui" else None
-        return np.asarray(np.clip(np.rint(value), *((ends.min, ends.max) if ends else (0, 1))).astype(dtype))
+        low, spread = type_range(dtype) or (self.low, self.spread)
+        return as_pixels((planes + 0.5) * spread + low, dtype)
 
 
 MEASURED = 4  # tiles of an image by which its quality is chosen
@@ -311,13 +307,6 @@ def _places(height: int, width: int) -> list[tuple[slice, slice]]:
 
 def _layout(picture: Picture) -> int:
     return 0 if picture.pixels.ndim == 2 else 2 if picture.last else 1
-
-
-def _scale(dtype: Any, low: float, spread: float) -> tuple[float, float]:
-    """Return the pixel value that is 0, and how far above it 1 lies."""
-    if dtype.kind == "b":
-        return 0.0, 1.0
-    return (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (low, spread)
 
 
 def _grouped(which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import narwhals.stable.v2 as nw
@@ -28,6 +27,7 @@ from diabolo.module import AutoencoderModule
 from diabolo.objectives import importance_mean
 from diabolo.parts.bottlenecks import Bottleneck
 from diabolo.records import Batch
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
 from diabolo.tasks.fillers import usual_models
 from diabolo.tasks.spread import Spread, variance_of
@@ -40,7 +40,7 @@ Array = NDArray[Any]
 
 @register
 @spec
-class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class Imputer(Saved, OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     r"""Fills missing cells with what an autoencoder makes of the observed ones.
 
     Tables as they come, numbers, images with missing pixels and series with gaps are filled by the same call, also rows that
@@ -474,12 +474,6 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEs
         """Column names, where ``fit`` saw a frame."""
         names: NDArray[Any] = self.models_[0].feature_names_in_
         return names
-
-    def save(self, path: str | Path) -> None:
-        """Write the imputer to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         learned = {"variance": self.variance_, "whole": self.whole_, **vars(self.spread_)}

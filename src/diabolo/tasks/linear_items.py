@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 from diabolo.checks import Ge, Gt, ParameterError, check_parameters
 from diabolo.data.interactions import as_rows
 from diabolo.declare import refuse_unknown, register, spec
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed
 from diabolo.tasks.ranking import fold, measure_ranking
 
@@ -34,7 +34,7 @@ MOST_ITEMS = 20_000  # whose weights, items by items, still fit into usual memor
 
 
 @spec
-class ClosedForm(BaseEstimator, ABC):  # type: ignore[misc]
+class ClosedForm(Saved, BaseEstimator, ABC):  # type: ignore[misc]
     """A model of users' rows of items that is fitted without training a network."""
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -94,12 +94,6 @@ class ClosedForm(BaseEstimator, ABC):  # type: ignore[misc]
         refuse_unknown(type(self).__name__, params, self._get_param_names())
         super().set_params(**params)
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted model to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         names = getattr(self, "feature_names_in_", None)

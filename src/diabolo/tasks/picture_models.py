@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -18,12 +17,15 @@ from torch import Tensor, nn
 from diabolo.checks import Ge, Gt
 from diabolo.declare import spec
 from diabolo.records import Batch, History, Loss, Schema, Table
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
 from diabolo.tasks.pictures import (
     Picture,
     are_pictures,
+    as_pixels,
     cut_patches,
     draw_places,
+    in_unit,
     padded,
     pixel_range,
     turned,
@@ -49,7 +51,7 @@ def in_nats(squared: Tensor) -> Tensor:
 
 
 @spec
-class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class PictureModel(Saved, OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Learns from patches of images; hands tables and series to an estimator of rows."""
 
     width: Annotated[int, Ge(4), "channels of the network at half the size of an image"] = 48
@@ -148,15 +150,11 @@ class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, B
 
     def _unit(self, planes: Array) -> Array:
         """Return pixels from 0 to 1."""
-        return ((planes.astype(np.float32) - np.float32(self.low_)) / np.float32(self.range_)).astype(np.float32)
+        return in_unit(planes, self.low_, self.range_)
 
     def _values(self, unit: Array, dtype: np.dtype[Any]) -> Array:
         """Return numbers from 0 to 1 as pixels, rounded and held in range for whole numbers."""
-        value = unit * np.float32(self.range_) + np.float32(self.low_)
-        if dtype.kind in "bui":
-            ends = np.iinfo(dtype) if dtype.kind in "ui" else None
-            value = np.clip(np.rint(value), *((ends.min, ends.max) if ends is not None else (0, 1)))
-        return value.astype(dtype)
+        return as_pixels(unit * np.float32(self.range_) + np.float32(self.low_), dtype)
 
     def _checked(self, X: Any) -> None:
         """Refuse what is no list or stack of images."""
@@ -197,12 +195,6 @@ class PictureModel(OneToOneFeatureMixin, TransformerMixin, MetaEstimatorMixin, B
         net.cpu()
 
     # what is kept -------------------------------------------------------------------------------------------------------------
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
 
     @abstractmethod
     def _build(self) -> nn.Module:

@@ -153,17 +153,35 @@ def pixel_range(pictures: list[Picture], known: list[Array] | None = None) -> tu
 
     ``known`` masks that go with ``(channels, height, width)`` say which pixels count.
     """
-    dtype = pictures[0].pixels.dtype
-    if dtype.kind == "b":
-        return 0.0, 1.0
-    if dtype.kind in "ui":
-        return 0.0, float(np.iinfo(dtype).max)
+    held = type_range(pictures[0].pixels.dtype)
+    if held is not None:
+        return held
     there: list[Any] = [True] * len(pictures) if known is None else list(known)
     low = min(float(p.planes.min(where=k, initial=np.inf)) for p, k in zip(pictures, there, strict=True))
     high = max(float(p.planes.max(where=k, initial=-np.inf)) for p, k in zip(pictures, there, strict=True))
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     return low, (high - low) or 1.0
+
+
+def type_range(dtype: np.dtype[Any]) -> tuple[float, float] | None:
+    """Return the value that is 0, and how far above it 1 lies, of a type of whole numbers; None of floating-point ones."""
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    return (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else None
+
+
+def in_unit(planes: Array, low: float, spread: float) -> Array:
+    """Return pixels as float32 numbers from 0 to 1."""
+    return ((planes.astype(np.float32) - np.float32(low)) / np.float32(spread)).astype(np.float32)
+
+
+def as_pixels(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return pixel values in a type of numbers, rounded and held in range for whole ones."""
+    if dtype.kind in "bui":
+        ends = np.iinfo(dtype) if dtype.kind in "ui" else None
+        values = np.clip(np.rint(values), *((ends.min, ends.max) if ends is not None else (0, 1)))
+    return np.asarray(values.astype(dtype))
 
 
 def turned(batch: Batch) -> Batch:

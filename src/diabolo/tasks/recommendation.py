@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ from diabolo.data.sparse import is_sparse
 from diabolo.data.tables import is_frame
 from diabolo.declare import register, spec
 from diabolo.notices import warn
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed
 from diabolo.tasks.blends import blended, fit_blend, fit_scorer, usual_models
 from diabolo.tasks.cold_items import ColdItems
@@ -32,13 +32,14 @@ Array = NDArray[Any]
 
 @register
 @spec
-class Recommender(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class Recommender(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     """Recommends items by what users chose, also to users whom it has never seen.
 
     It learns from a frame of events, one choice a row, or from a sparse matrix of users by items. New users need no second fit:
     their choices are all that it takes. Ids come back as they were given.
 
-    Users who chose nothing are shown what is most popular.
+    Users who chose nothing are shown what is most popular. A saved recommender holds what users chose, so that they can be
+    served by their ids.
 
     {parameters}
 
@@ -434,15 +435,6 @@ class Recommender(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             columns[self.user] = users.array()[np.repeat(np.arange(len(items)), there.sum(axis=1))]
         columns[self.item] = self.items_.array()[items[there]]
         return self.events_.frame(columns | {"score": scores[there]})
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted recommender to a folder; see :func:`diabolo.load`.
-
-        The folder holds what users chose, so that they can be served by their ids.
-        """
-        from diabolo.persistence import save
-
-        save(self, path)
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         events = self.events_

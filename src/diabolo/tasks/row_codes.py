@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import zlib
@@ -64,6 +65,7 @@ class RowCoder:
         counts = np.maximum(1, np.rint(ONE * np.exp(-steps * FINE)))
         return cls(module, layout, torch.from_numpy(counts.astype(np.int64)))
 
+    @functools.cached_property
     def fingerprint(self) -> bytes:
         """Return what tells this coder from any other that decodes differently."""
         meta, tensors = self.layout.state()
@@ -79,7 +81,7 @@ class RowCoder:
         """Write rows, or an iterator of blocks of them, to a file; return its bytes."""
         head: dict[str, Any] | None = None
         before = 0
-        with ContainerWriter(path, ROWS, self.fingerprint()) as file:
+        with ContainerWriter(path, ROWS, self.fingerprint) as file:
             for block in X if isinstance(X, Iterator) else [X]:
                 found, n = self.layout.heading(block, before), len(block)
                 before += n

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import narwhals.stable.v2 as nw
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -21,7 +19,9 @@ from diabolo.data.columns import Columns
 from diabolo.data.raw import Raw, refuse_infinity
 from diabolo.data.tables import fill_frame, is_frame
 from diabolo.declare import register, spec
+from diabolo.generation import in_blocks
 from diabolo.records import Column
+from diabolo.saving import Saved
 from diabolo.seeding import draw_seed
 from diabolo.tasks.bins import Bins, binned_table
 from diabolo.tasks.cellwise import CellModel
@@ -38,7 +38,7 @@ LEAST_BINS, MOST_BINS = 8, 100
 
 @register
 @spec
-class TableSynthesizer(BaseEstimator):  # type: ignore[misc]
+class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
     r"""Makes new rows of a table: of numbers, labels, booleans, dates and missing cells, one column given those before it.
 
     Each column becomes classes: labels stay what they are, numbers are cut into bins of about as many rows (values that many rows
@@ -204,11 +204,7 @@ class TableSynthesizer(BaseEstimator):  # type: ignore[misc]
         frame or array
             Blocks as from :meth:`sample`.
         """
-        if n < 1 or rows < 1:
-            raise ValueError(f"n={n}, rows={rows}: expected at least 1 of each")
-        states = check_random_state(draw_seed(None) if random_state is None else random_state)
-        for start in range(0, n, rows):
-            yield self.sample(min(rows, n - start), random_state=states, **options)
+        yield from in_blocks(self.sample, n, rows, random_state, options)
 
     def complete(self, X: Any, n: int = 1, *, temperature: float = 1.0, random_state: Any = None) -> list[Any]:
         """Fill rows that are known in part, each time otherwise.
@@ -298,12 +294,6 @@ class TableSynthesizer(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "autoencoder_")
         codes = self._encode(self._read(X, reset=False), missing=True)
         return CellModel(self.autoencoder_, self.bins_).log_prob(codes)
-
-    def save(self, path: str | Path) -> None:
-        """Write the synthesizer to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
 
     # reading and writing ----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,14 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from diabolo.saving import Saved
+
 __all__ = ["Calibrated", "far_below"]
 
 AUTO = {"clean": 0.05, "contaminated": 0.1}  # share of the rows that contamination="auto" flags at most
 
 
-class Calibrated(OutlierMixin):  # type: ignore[misc]
+class Calibrated(Saved, OutlierMixin):  # type: ignore[misc]
     """The methods of a detector that follow from its scores and from those of rows held out in ``fit``."""
 
     # parameters and fitted attributes of the detector
@@ -72,12 +73,6 @@ class Calibrated(OutlierMixin):  # type: ignore[misc]
             return np.asarray((1 + np.searchsorted(held, scores, side="right")) / (1 + len(held)))
 
         return _each(tell, self.score_samples(X))
-
-    def save(self, path: str | Path) -> None:
-        """Write the detector to a folder; see :func:`diabolo.load`."""
-        from diabolo.persistence import save
-
-        save(self, path)
 
 
 def far_below(scores: NDArray[np.float64]) -> float:
