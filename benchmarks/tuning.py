@@ -1,6 +1,7 @@
 """What a search finds in a fixed time, beside defaults, random search and Optuna used by hand.
 
     python benchmarks/tuning.py [--budget 600] [--seeds 0] [--sets cardio ...] [--only search size]
+                                [--methods ...] [--results FILE]
 
 ``search``   a VAE on six tables of ADBench, up to 3,000 rows each, a quarter of them for the test. Every search has the same
              space, the same held-out quarter of the other rows, and the same time, of which a fit to all of them at the end is
@@ -9,7 +10,8 @@
              that of a fit of the right size.
 
 Data are read from the folder named by DIABOLO_BENCH_DATA (default ../shared/data). Each result is written as soon as it is
-there, and what is there is not computed again. Results go to benchmarks/results/tuning.json.
+there, and what is there is not computed again. Results go to benchmarks/results/tuning.json. Several processes need a file of
+results each.
 """
 
 from __future__ import annotations
@@ -135,6 +137,8 @@ def main():
     parser.add_argument("--only", nargs="+", default=["size", "search"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     jobs = []
     if "size" in given.only:
@@ -144,15 +148,15 @@ def main():
             (f"search/{name}/{seed}/{method}", search, (name, method, given.budget, seed))
             for seed in given.seeds
             for name in given.sets
-            for method in METHODS
+            for method in given.methods
         ]
     for key, function, arguments in jobs:
-        if key in (json.loads(RESULTS.read_text()) if RESULTS.exists() else {}):
+        if key in (json.loads(given.results.read_text()) if given.results.exists() else {}):
             continue
         result = function(*arguments)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results = json.loads(given.results.read_text()) if given.results.exists() else {}
         results[key] = result
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        given.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         print(key, json.dumps(result), flush=True)
 
 

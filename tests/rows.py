@@ -285,6 +285,7 @@ ROWS = [
             AutoencoderClassifier(Autoencoder(2, **QUICK), max_steps=150, n_models=1, random_state=0),
             AutoencoderClassifier(Autoencoder(2, **QUICK), method="joint", max_steps=50, n_models=2, random_state=0),
             AutoencoderClassifier(VAE(2, **QUICK), method="frozen", random_state=0),
+            AutoencoderClassifier(VAE(2, **QUICK), method="m2", max_steps=100, n_models=1, random_state=0),
         ),
     ),
     Row(

@@ -28,16 +28,20 @@ from diabolo.module import AutoencoderModule
 from diabolo.records import Batch, History, Loss
 from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
+from diabolo.tasks.classes import ClassBound
 from diabolo.tasks.heads import BESIDE, STEPS, Beside, Head, Told, features_of
-from diabolo.tasks.linear import Linear, choose, fit_linear, folds_of
+from diabolo.tasks.linear import Choice, Linear, choose, fit_linear, folds_of
 from diabolo.training.device import resolve_device
 from diabolo.training.loop import Settings, train
 from diabolo.training.progress import Progress
 from diabolo.zoo.vanilla import Autoencoder, DenoisingAutoencoder
+from diabolo.zoo.variational import VAE
 
 __all__ = ["Supervised", "usual_model"]
 
 Array = NDArray[Any]
+TURNS: tuple[Literal["shift", "rotate", "crop"], ...] = ("shift", "rotate", "crop")
+JOINT = {"joint": 0.1, "m2": 1.0}  # weight of the autoencoder's loss: per feature, and per row
 PRETRAINING = 1500  # steps of the optimiser, for a model that nobody named
 BATCH = 256
 KNOT_ROWS = 20_000  # rows that say where the range of a number is cut
@@ -60,7 +64,7 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
     autoencoder: Annotated[
         BaseAutoencoder | None,
         "the model that learns from all rows first; None is a DenoisingAutoencoder for tables, an Autoencoder of shifted, turned "
-        "and cropped images for images, and Autoencoder() for series",
+        "and cropped images for images, and Autoencoder() for series; under method='m2' a VAE",
     ] = field(default=None, kw_only=False)
     method: Annotated[
         Literal["frozen", "finetune", "joint"],
@@ -68,8 +72,11 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         "encoder and the decoder, which goes on rebuilding rows",
     ] = "finetune"
     joint_weight: Annotated[
-        float, Ge(0), "weight of the autoencoder's loss under method='joint', per feature of a row"
-    ] = 0.1
+        float | Literal["auto"],
+        Ge(0),
+        "weight of the autoencoder's own loss: under method='joint' per feature of a row, 'auto' is 0.1; under 'm2' per row, "
+        "'auto' is 1",
+    ] = "auto"
     layer_decay: Annotated[
         float,
         Gt(0),
@@ -114,10 +121,11 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
             raise ValueError(
                 f"{type(self).__name__} learns y from X alone, and {type(model).__name__} is told a condition. Use another model."
             )
+        self._check_model(model)
         raw = model._read(X, reset=True)
         targets, labelled = self._learn_targets(y, len(raw.values))
         if self.autoencoder is None:
-            model = usual_model(raw)
+            model = usual_model(raw, variational=self._sums_out())
         seed = draw_seed(self.random_state)
         rng = np.random.default_rng(seed)
         if self.random_state is not None or self.autoencoder is None:
@@ -137,7 +145,7 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         if self.method == "frozen" or model.history_.stop_reason == "interrupted":
             self._mix(None)
             return self
-        guess_from = self._guesses(raw, targets, labelled, choice.loss, folds, rng)
+        guess_from = self._guesses(raw, targets, labelled, choice, folds, rng)
         held: list[Held] = []
         parts = self._parts(known, rng, raw.kind)
         for i, (learn, judge) in enumerate(parts):
@@ -174,7 +182,7 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         raw: Raw,
         targets: Array,
         labelled: Array,
-        linear_loss: float,
+        choice: Choice,
         folds: list[tuple[Array, Array]],
         rng: np.random.Generator,
     ) -> Callable[[Array], tuple[Tensor, Tensor]]:
@@ -182,6 +190,17 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
 
         Targets ``(n, outputs)`` are those of all rows, trust ``(n,)`` says how sure they are where there is no label, 0 to 1.
         """
+
+    def _check_model(self, model: BaseAutoencoder) -> None:
+        """Refuse a model that the method cannot fine-tune."""
+
+    def _sums_out(self) -> bool:
+        """Tell whether rows without a label are learned from by the sum over what theirs may be."""
+        return False
+
+    def _bound(self) -> ClassBound | None:
+        """Return what explains rows by their class."""
+        return None
 
     @abstractmethod
     def _mix(self, held: Held | None) -> None:
@@ -230,7 +249,9 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         device = resolve_device(model.device)
         table = model.codec_.table_of(raw).to(device)
         steps = math.ceil(PASSES * len(learn) / BATCH)
-        others = torch.from_numpy(np.flatnonzero(trust.numpy() > 0)).to(device)
+        rest = np.ones(len(table), dtype=bool)
+        rest[np.concatenate([learn, judge])] = False
+        others = torch.from_numpy(np.flatnonzero(rest & (self._sums_out() | (trust.numpy() > 0)))).to(device)
         guess, trust = guess.to(device), trust.to(device)
         batch_size = BATCH if len(others) else min(BATCH, max(16, len(learn) // 4))
         settings = Settings(
@@ -254,6 +275,7 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
                 dropout=self.dropout,
                 decay=self.layer_decay,
                 joint=self._joint(),
+                bound=self._bound(),
             )
             head.start(linear)
             history = train(
@@ -329,22 +351,26 @@ class Supervised(Saved, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         self.linear_ = Linear(**{k: v.numpy() for k, v in under("linear").items()})
         pieces = under("beside")
         self.beside_ = Beside(**pieces) if pieces else None
-        self.heads_ = nn.ModuleList(
-            Head(
-                self.autoencoder_.module_,
-                self._outputs(),
-                len(self.linear_.center),
-                beside=copy.deepcopy(self.beside_),
-                joint=self._joint(),
+        with seeded(0):
+            self.heads_ = nn.ModuleList(
+                Head(
+                    self.autoencoder_.module_,
+                    self._outputs(),
+                    len(self.linear_.center),
+                    beside=copy.deepcopy(self.beside_),
+                    joint=self._joint(),
+                    bound=self._bound(),
+                )
+                for _ in range(meta["n_heads"])
             )
-            for _ in range(meta["n_heads"])
-        )
         self.heads_.load_state_dict(under("heads"))
         self.heads_.eval()
         self.spreading_, self.histories_ = meta["spreading"], [History.from_json(h) for h in meta["histories"]]
 
     def _joint(self) -> float:
-        return self.joint_weight if self.method == "joint" else 0.0
+        if self.method in ("frozen", "finetune"):
+            return 0.0
+        return JOINT[self.method] if self.joint_weight == "auto" else self.joint_weight
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -357,12 +383,16 @@ def _loss(head: Head, batch: Batch, progress: float) -> Loss:
     return head.loss(batch, progress)
 
 
-def usual_model(raw: Raw) -> BaseAutoencoder:
+def usual_model(raw: Raw, *, variational: bool = False) -> BaseAutoencoder:
     """Return the model that learns from all rows when none is named."""
-    if raw.kind == "vector":
-        model: BaseAutoencoder = DenoisingAutoencoder(32, noise="swap", level=0.2)
-    elif raw.kind == "image":
-        model = Autoencoder(32, augment=("shift", "rotate", "crop"))
+    if raw.kind == "image":
+        # principal components rebuild images as they are best, so that a start from them would be kept in place of what turned
+        # images teach
+        model: BaseAutoencoder = (VAE if variational else Autoencoder)(32, network="mlp", augment=TURNS)
+    elif variational:
+        model = VAE(32, network="mlp")
+    elif raw.kind == "vector":
+        model = DenoisingAutoencoder(32, noise="swap", level=0.2)
     else:
         model = Autoencoder(32)
     return model.set_params(max_epochs=model._epochs(PRETRAINING, len(raw.values)))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import elbo
 from diabolo.records import Batch, Loss, Resident
+from diabolo.tasks.classes import ClassBound
 from diabolo.tasks.linear import Linear
 from diabolo.training.rows import Rows
 
@@ -103,7 +104,9 @@ class Head(nn.Module):
     decay : float
         Each layer of the encoder moves by this share of the learning rate of the one above it.
     joint : float
-        Weight of the autoencoder's own loss, in nats per feature.
+        Weight of the autoencoder's own loss, in nats per feature; of ``bound`` in nats per row.
+    bound : ClassBound or None
+        What explains rows by their class, in place of the decoder.
     """
 
     center: Tensor
@@ -119,10 +122,12 @@ class Head(nn.Module):
         dropout: float = 0.0,
         decay: float = 1.0,
         joint: float = 0.0,
+        bound: ClassBound | None = None,
     ):
         super().__init__()
-        self.beside, self.dropout, self.joint, self.outputs = beside, dropout, joint, outputs
-        kept = {} if joint else {id(module.decoder): nn.Identity()}  # what plays no part is not copied
+        self.beside, self.dropout, self.joint, self.outputs, self.bound = beside, dropout, joint, outputs, bound
+        rebuilds = joint > 0 and bound is None
+        kept = {} if rebuilds else {id(module.decoder): nn.Identity()}  # what plays no part is not copied
         self.module = copy.deepcopy(module, kept).requires_grad_(True)
         self.linear = nn.Linear(width, outputs)
         self.register_buffer("center", torch.zeros(width))
@@ -150,7 +155,7 @@ class Head(nn.Module):
 
     def loss(self, batch: Batch, progress: float) -> Loss:
         """Return the weighted cross-entropy, or half the squared error of a single output, in nats per labelled row."""
-        batch, targets, weight = _split(batch, self.outputs)
+        batch, targets, weight, known = _split(batch, self.outputs)
         x = batch.x
         if self.training and self.module.corruption is not None:
             x = self.module.corruption(x, progress)
@@ -160,7 +165,10 @@ class Head(nn.Module):
         total = (weight * each).mean()
         terms = {"labels": total}
         if self.joint and self.training:
-            own = elbo(self.module, batch, progress).total / batch.x[0].numel()
+            if self.bound is not None:
+                own = -self.bound(batch, out.log_softmax(1), targets, known, progress)
+            else:
+                own = elbo(self.module, batch, progress).total / batch.x[0].numel()
             terms["autoencoder"] = self.joint * own
             total = total + terms["autoencoder"]
         return Loss(total, terms)
@@ -171,21 +179,17 @@ def _layer(name: str) -> str:
     return re.sub(r"\.[^.]+$", "", name)
 
 
-def _split(batch: Batch, outputs: int) -> tuple[Batch, Tensor, Tensor]:
-    """Take targets ``(B, outputs)`` and weights ``(B,)`` from where :class:`Told` has put them."""
+def _split(batch: Batch, outputs: int) -> tuple[Batch, Tensor, Tensor, Tensor]:
+    """Take targets ``(B, outputs)``, weights ``(B,)`` and marks of labels from where :class:`Told` has put them."""
     context = batch.context
     if context is None:
         raise ValueError("expected rows with targets beside them")
-    own = context[:, : -outputs - 1]
-    return (
-        batch._replace(context=own if own.shape[1] else None),
-        context[:, -outputs - 1 : -1],
-        context[:, -1],
-    )
+    own, targets, weight, known = context.split([context.shape[1] - outputs - 2, outputs, 1, 1], dim=1)  # type: ignore[no-untyped-call]
+    return batch._replace(context=own if own.shape[1] else None), targets, weight[:, 0], known[:, 0]
 
 
 class Told(Rows):
-    """Rows with targets, which travel at the end of the context: targets, and the weight of the row.
+    """Rows with targets, which travel at the end of the context: targets, the weight of the row, and 1 where it has a label.
 
     Parameters
     ----------
@@ -196,9 +200,9 @@ class Told(Rows):
     labelled : Tensor of int64
         Positions of rows with a label that belong to these.
     others : Tensor of int64, optional
-        Positions of rows with a guess.
+        Positions of rows without a label that are learned from.
     trust : Tensor of shape (n,), optional
-        How sure guesses are, 0 to 1.
+        How sure guesses of their targets are, 0 to 1.
     batch_size : int
         Rows in a step.
     """
@@ -226,26 +230,30 @@ class Told(Rows):
         second = _endless(self.others, size - told) if with_guess and self.others is not None else None
         for _ in range(STEPS):
             index = next(first)
-            weight = torch.ones(len(index), device=index.device)
+            weight = known = torch.ones(len(index), device=index.device)
             if second is not None and self.trust is not None:
                 more = next(second)
                 weight = torch.cat([weight * (size / len(index)), self.trust[more] * (size / len(more))])
                 index = torch.cat([index, more])
-            yield self._batch(index, weight)
+                known = torch.cat([known, torch.zeros(len(more), device=index.device)])
+            yield self._batch(index, weight, known)
 
     def in_order(self, size: int) -> Iterator[Batch]:
         """Pass over the rows with labels."""
         for index in self.labelled.split(size):  # type: ignore[no-untyped-call]
-            yield self._batch(index, torch.ones(len(index), device=index.device))
+            yield self._labelled(index)
 
     def head(self, n: int) -> Batch:
         """Return the first rows with labels."""
-        index = self.labelled[:n]
-        return self._batch(index, torch.ones(len(index), device=index.device))
+        return self._labelled(self.labelled[:n])
 
-    def _batch(self, index: Tensor, weight: Tensor) -> Batch:
+    def _labelled(self, index: Tensor) -> Batch:
+        ones = torch.ones(len(index), device=index.device)
+        return self._batch(index, ones, ones)
+
+    def _batch(self, index: Tensor, weight: Tensor, known: Tensor) -> Batch:
         batch = self.table.take(index)
-        told = torch.cat([self.targets[index], weight[:, None]], dim=1)
+        told = torch.cat([self.targets[index], weight[:, None], known[:, None]], dim=1)
         return batch._replace(context=told if batch.context is None else torch.cat([batch.context, told], dim=1))
 
 

@@ -15,16 +15,22 @@ from torch import Tensor
 
 from diabolo.data.raw import Raw
 from diabolo.declare import register, spec
+from diabolo.estimator import BaseAutoencoder
+from diabolo.tasks.classes import ClassBound, told_classes
 from diabolo.tasks.finetuning import Held, Supervised
 from diabolo.tasks.graph import Graph
 from diabolo.tasks.labels import read_classes, read_numbers
-from diabolo.tasks.linear import log_loss
+from diabolo.tasks.linear import Choice, fit_linear, log_loss
+from diabolo.zoo.variational import VariationalCode
 
 __all__ = ["AutoencoderClassifier", "AutoencoderRegressor"]
 
 Array = NDArray[Any]
 SPREAD_ROWS = 20_000  # rows among which labels spread at most
 POWERS = (1.0, 1.5, 2.0, 3.0, 5.0)  # of chances that spread; which one is right, held-out labels tell
+ENOUGH = 500  # labels from which on they can tell whether opinions are to be pooled
+WEIGHTS = (0.0, 0.25, 0.5)  # of the linear model's opinion beside what spreads
+FLOOR = 1e-3  # chance that no opinion falls below
 SURE = 0.95  # share of what spreads that is believed; the rest is the shares of all rows
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the networks in a prediction
 DOUBT = 0.5  # how far the logarithm of the temperature is expected to lie from 0
@@ -37,13 +43,15 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
 
     An autoencoder learns from all rows, labelled or not. Linear outputs on its codes (for tables on the rows beside them) are
     fitted to the labelled rows, with a penalty that cross-validation chooses; from this start encoder and outputs are fine-tuned
-    together. Where labels spread along a graph of neighbouring codes predict held-out labels better than the linear outputs do,
-    rows without a label are learned from, too, by the chances :math:`p` that spread to them:
+    together. Where labels spread along a graph of neighbouring codes, alone or together with the linear outputs, predict held-out
+    labels better than these outputs do, rows without a label are learned from, too, by the chances :math:`p` that they get:
 
     .. math:: L = -\frac1{|B|} \sum_{b \in B} \sum_k y_{bk} \log \hat y_{bk}
               - \frac1{|U|} \sum_{u \in U} \Big(1 - \frac{H(p_u)}{\log K}\Big) \sum_k p_{uk} \log \hat y_{uk}
 
-    in nats per row. Images are shifted, turned and cropped, and rows of tables damaged, as in pre-training. The weights that are
+    in nats per row. With ``method="m2"`` the classifier is part of a generative model :math:`p(x \mid y, z)\, p(y)\, p(z)`, whose
+    bound is learned along with it (:class:`~diabolo.tasks.classes.ClassBound`): rows without a label count by the sum over their
+    possible classes. Images are shifted, turned and cropped, and rows of tables damaged, as in pre-training. The weights that are
     kept are those that explain held-out labels best, the start among them, and one temperature for the outputs makes
     probabilities fit these labels.
 
@@ -59,6 +67,8 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         The fine-tuned networks.
     histories_ : list of History
         How their training went.
+    shares_ : ndarray of shape (n_classes,)
+        Share of each class in the labels.
     spreading_ : bool
         Whether labels spread to rows without one.
     share_ : float
@@ -69,6 +79,8 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     References
     ----------
     Vincent et al., Stacked denoising autoencoders, JMLR 11, 2010.
+
+    Kingma et al., Semi-supervised learning with deep generative models, NIPS 2014, arXiv:1406.5298.
 
     Iscen et al., Label propagation for deep semi-supervised learning, CVPR 2019, arXiv:1904.04717.
 
@@ -86,6 +98,12 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     True
     """
 
+    method: Annotated[
+        Literal["frozen", "finetune", "joint", "m2"],
+        "what labels change: with 'frozen' linear outputs on the code alone, with 'finetune' the encoder too, with 'joint' the "
+        "encoder and the decoder, which goes on rebuilding rows; with 'm2' a variational autoencoder is told the class, which is "
+        "summed out where it is not known",
+    ] = "finetune"  # type: ignore[assignment]  # one more than a regressor has
     label_spreading: Annotated[
         Literal["auto"] | bool,
         "whether labels spread to rows without one along a graph of neighbouring codes; 'auto' tries it on held-out labels",
@@ -144,8 +162,24 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     def _outputs(self) -> int:
         return len(self.classes_)
 
+    def _check_model(self, model: BaseAutoencoder) -> None:
+        if self.method == "m2" and self.autoencoder is not None and not isinstance(model, VariationalCode):
+            raise ValueError(
+                f"method='m2' tells a variational autoencoder the class, and {type(model).__name__} has no posterior. Use "
+                "VAE() or a relative of it, or method='joint'."
+            )
+
+    def _sums_out(self) -> bool:
+        return self.method == "m2"
+
+    def _bound(self) -> ClassBound | None:
+        if self.method != "m2":
+            return None
+        return ClassBound(told_classes(self.autoencoder_, len(self.classes_)), torch.from_numpy(self.shares_))
+
     def _learn_targets(self, y: Any, n: int) -> tuple[Array, Array]:
         self.classes_, codes = read_classes(y, n, type(self).__name__)
+        self.shares_ = np.bincount(codes[codes >= 0], minlength=len(self.classes_)) / (codes >= 0).sum()
         return codes, np.flatnonzero(codes >= 0)
 
     def _guesses(
@@ -153,7 +187,7 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         raw: Raw,
         targets: Array,
         labelled: Array,
-        linear_loss: float,
+        choice: Choice,
         folds: list[tuple[Array, Array]],
         rng: np.random.Generator,
     ) -> Callable[[Array], tuple[Tensor, Tensor]]:
@@ -174,28 +208,34 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         codes = self.autoencoder_._apply(
             raw.take(places), lambda m, batch: m.encode(batch.x, batch.context, batch.mask).z.flatten(1)
         )
-        graph, told = Graph(codes), targets[places]
-        shares = np.bincount(targets[labelled], minlength=k) / len(labelled)
+        graph, told, seen = Graph(codes), targets[places], self._seen(raw.take(places))
+        shares = self.shares_
 
-        def spread(learn: Array) -> NDArray[np.float64]:
+        def opinions(learn: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            """Return the chances of all places by the graph, and by a linear model."""
             known = np.full(len(told), -1)
             known[learn] = told[learn]
-            return graph.spread(known, shares)
+            linear = fit_linear(seen[learn], told[learn], k, choice.strength)
+            return graph.spread(known, shares), softmax(linear(seen), axis=1)
 
-        power = 1.0
+        power, weight, weights = 1.0, 0.0, WEIGHTS if len(labelled) >= ENOUGH else WEIGHTS[:1]
         if folds:
-            tried = np.zeros((len(folds), len(POWERS)))
+            tried = np.zeros((len(folds), len(weights), len(POWERS)))
             for i, (learn, judge) in enumerate(folds):
-                chances = spread(learn)[judge]
-                tried[i] = [log_loss(np.log(_sharpened(chances, p, shares)), told[judge]) for p in POWERS]
+                spread, linear = (part[judge] for part in opinions(learn))
+                for place in np.ndindex(tried.shape[1:]):
+                    chances = _pooled(spread, linear, weights[place[0]], POWERS[place[1]], shares)
+                    tried[i, *place] = log_loss(np.log(chances), told[judge])
             losses = np.average(tried, axis=0, weights=[len(judge) for _, judge in folds])
-            power = POWERS[int(losses.argmin())]
-            if self.label_spreading == "auto" and losses.min() >= linear_loss:
+            best = np.unravel_index(losses.argmin(), losses.shape)
+            weight, power = weights[best[0]], POWERS[best[1]]
+            if self.label_spreading == "auto" and losses.min() >= choice.loss:
                 return none
         self.spreading_ = True
 
         def guessed(learn: Array) -> tuple[Tensor, Tensor]:
-            chances = _sharpened(spread(learn)[len(labelled) :], power, shares)
+            spread, linear = (part[len(labelled) :] for part in opinions(learn))
+            chances = _pooled(spread, linear, weight, power, shares)
             entropy = -(chances * np.log(np.maximum(chances, 1e-12))).sum(axis=1)
             guess, trust = exact.clone(), torch.zeros(n)
             guess[torch.from_numpy(others)] = torch.from_numpy(chances).float()
@@ -228,6 +268,7 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         kind = self.classes_.dtype.str
         return meta | {
             "classes": self.classes_.tolist(),
+            "shares": self.shares_.tolist(),
             "type": kind,
             "temperature": self.temperature_,
             "share": self.share_,
@@ -235,13 +276,14 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
 
     def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self.classes_ = np.array(meta["classes"], dtype=np.dtype(meta["type"]))
+        self.shares_ = np.array(meta["shares"])
         self.temperature_, self.share_ = meta["temperature"], meta["share"]
         super()._set_state(meta, tensors)
 
 
-def _sharpened(chances: Array, power: float, shares: Array) -> NDArray[np.float64]:
-    """Return chances ``(n, n_classes)`` raised to a power, with a remainder of doubt."""
-    raised = np.maximum(chances, 1e-12) ** power
+def _pooled(spread: Array, linear: Array, weight: float, power: float, shares: Array) -> NDArray[np.float64]:
+    """Return the geometric mean of two opinions ``(n, n_classes)``, raised to a power, with a remainder of doubt."""
+    raised = (np.maximum(spread, FLOOR) ** (1 - weight) * np.maximum(linear, FLOOR) ** weight) ** power
     found: NDArray[np.float64] = SURE * raised / raised.sum(axis=1, keepdims=True) + (1 - SURE) * shares
     return found
 
@@ -327,7 +369,7 @@ class AutoencoderRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
         raw: Raw,
         targets: Array,
         labelled: Array,
-        linear_loss: float,
+        choice: Choice,
         folds: list[tuple[Array, Array]],
         rng: np.random.Generator,
     ) -> Callable[[Array], tuple[Tensor, Tensor]]:
