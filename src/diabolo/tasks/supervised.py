@@ -220,15 +220,15 @@ class AutoencoderClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
 
         power, weight, weights = 1.0, 0.0, WEIGHTS if len(labelled) >= ENOUGH else WEIGHTS[:1]
         if folds:
-            tried = np.zeros((len(folds), len(weights), len(POWERS)))
-            for i, (learn, judge) in enumerate(folds):
-                spread, linear = (part[judge] for part in opinions(learn))
-                for place in np.ndindex(tried.shape[1:]):
-                    chances = _pooled(spread, linear, weights[place[0]], POWERS[place[1]], shares)
-                    tried[i, *place] = log_loss(np.log(chances), told[judge])
-            losses = np.average(tried, axis=0, weights=[len(judge) for _, judge in folds])
-            best = np.unravel_index(losses.argmin(), losses.shape)
-            weight, power = weights[best[0]], POWERS[best[1]]
+            spread, linear = (
+                np.concatenate(part)
+                for part in zip(*([part[judge] for part in opinions(learn)] for learn, judge in folds), strict=True)
+            )
+            right = told[np.concatenate([judge for _, judge in folds])]
+            wrong = [(_pooled(spread, linear, w, 1.0, shares).argmax(axis=1) != right).mean() for w in weights]
+            weight = weights[int(np.argmin(wrong))]  # sureness, which losses go by, is for the power to mend
+            losses = np.array([log_loss(np.log(_pooled(spread, linear, weight, p, shares)), right) for p in POWERS])
+            power = POWERS[int(losses.argmin())]
             if self.label_spreading == "auto" and losses.min() >= choice.loss:
                 return none
         self.spreading_ = True
