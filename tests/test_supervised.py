@@ -197,7 +197,8 @@ def test_batches_hold_a_quarter_of_labels_and_weights_of_one_on_the_mean():
     targets, trust = torch.eye(3)[torch.from_numpy(Y)], torch.full((150,), 0.5)
     rows = Told(table, targets, torch.arange(10), torch.arange(10, 150), trust, 64)
     batch = next(rows.shuffled(64))
-    weight = batch.context[:, -1]
+    weight, known = batch.context[:, -2:].T
+    assert known.tolist() == [1.0] * 16 + [0.0] * 48
     assert len(weight) == 64
     assert weight[:16].sum() == 64  # sums over labelled rows become means
     assert float(weight[16:].sum()) == pytest.approx(32)  # guesses count half where they are trusted half
