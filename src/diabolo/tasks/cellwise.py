@@ -75,7 +75,7 @@ class CellNetwork(nn.Module):
         super().__init__()
         self.starts = [0, *np.cumsum(sizes).tolist()]
         n, d, numbers = self.starts[-1], len(sizes), [j for j, k in enumerate(bins) if k]
-        waves = torch.zeros(n, len(numbers) * WAVES)
+        waves = torch.zeros(n, max(1, len(numbers)) * WAVES)  # no parameter is empty
         for i, j in enumerate(numbers):
             place = (torch.arange(bins[j]) + 0.5) / bins[j]
             for k in range(WAVES):

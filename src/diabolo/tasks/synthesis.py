@@ -96,7 +96,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
     ] = "auto"
     dropout: Annotated[float, Ge(0), Lt(1), "share of the network's hidden units dropped in training"] = 0.1
     max_epochs: Annotated[int, Ge(1), "epochs of training"] = 40
-    learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 2e-3
+    learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 1e-3
     device: Annotated[str, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', to learn on; rows are drawn on the CPU"] = "auto"
     verbose: Annotated[Literal[0, 1, 2], "what is shown while training, as for models"] = 0
     random_state: Annotated[int | np.random.RandomState | None, "seed"] = None
