@@ -201,6 +201,7 @@ def test_saving_seeds_temperature_and_blocks(synthesizer, tmp_path):
     assert not one.equals(synthesizer.sample(30, random_state=2))
     blocks = list(synthesizer.sample_blocks(25, rows=10, random_state=0))
     assert [len(b) for b in blocks] == [10, 10, 5]
+    assert len(next(synthesizer.sample_blocks(10**7, rows=20, random_state=0))) == 20  # the rest is not made yet
     cold, hot = (synthesizer.sample(400, temperature=t, random_state=0)["kind"].value_counts() for t in (0.3, 3.0))
     assert cold.get("thief", 0) < hot["thief"]
 

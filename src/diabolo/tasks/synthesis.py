@@ -61,6 +61,8 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         The network.
     history_ : History
         Nats per row over the epochs.
+    n_rows_ : int
+        That were learned from.
     bins_ : list of Bins
         The classes of each column.
 
@@ -118,7 +120,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         """
         check_parameters(self)
         values = self._read(X, reset=True)
-        n = len(values)
+        self.n_rows_ = n = len(values)
         n_bins = int(np.clip(np.sqrt(n), LEAST_BINS, MOST_BINS)) if self.n_bins == "auto" else self.n_bins
         self.bins_ = [Bins.learn(c, v, n_bins) for c, v in zip(self._columns(values), values.T, strict=True)]
         codes = np.column_stack([b.encode(v) for b, v in zip(self.bins_, values.T, strict=True)])
@@ -421,6 +423,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
             "integers": self._integers,
             "n_features_in": self.n_features_in_,
             "feature_names_in": list(getattr(self, "feature_names_in_", [])) or None,
+            "n_rows": self.n_rows_,
             "width": self.module_.place.shape[1],
             "history": self.history_.to_json(),
         }
@@ -434,7 +437,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = meta["n_features_in"]
         if meta["feature_names_in"] is not None:
             self.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
-        self.history_ = History.from_json(meta["history"])
+        self.n_rows_, self.history_ = meta["n_rows"], History.from_json(meta["history"])
         self.module_ = self._network(meta["width"]).eval()
         self.module_.load_state_dict(
             {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
