@@ -42,7 +42,7 @@ def main():
         fitted[model] = found
         if model == "VAE":
             lines.append(found.sample(WIDE, prior="own", random_state=0))
-            names.append("VAE, own prior")
+            names.append("VAE, own")
         lines.append(found.fit_prior(train, prior, random_state=0).sample(WIDE, random_state=0))
         names.append(f"{model}, {prior}")
     keep(fitted["AE"], lines, "new_digits", names, WIDE)
@@ -53,12 +53,12 @@ def main():
     by_class = [plain.sample(WIDE, condition=digit, random_state=0) for digit in range(10)]
     keep(plain, by_class, "digits_by_class", [f"a {digit}" for digit in range(10)], WIDE)
 
-    smooth = fitted["VAE"]
+    smooth = fitted["RAE"]
     ways = interpolate(smooth, test[:3], test[3:6], 11)
     to_seven = concept_vector(smooth, train[labels == 7], train[labels == 1])
     codes = smooth.transform(train[labels == 1][:1]) + np.linspace(0, 1, 11)[:, None] * to_seven
-    units = traverse(smooth, train, units=range(2), n=11)
-    names = [*(f"way {k + 1}" for k in range(3)), "1 plus (7 less 1)", "unit 0", "unit 1"]
+    units = traverse(smooth, train, base=test[:1], n=11, units=range(2))
+    names = [*(f"way {k + 1}" for k in range(3)), "1 plus 7 - 1", "unit 0", "unit 1"]
     keep(smooth, [ways, smooth.inverse_transform(codes), units.rows], "ways", names, 11)
 
     place = latent_map(smooth, test[:1500], "tsne", random_state=0)
