@@ -184,48 +184,78 @@ def theirs(model, train, seed, samplers):
         yield sampler, found[f"images_{sampler}"], seconds
 
 
+MEASURES = ("frechet", "precision", "recall", "density", "coverage", "seconds")
+INTRO = """# New images
+
+![fourteen test digits, and as many new ones of four models](images/new_digits.svg)
+
+Each line is the first fourteen draws of a model that 10,000 digits taught, none chosen. A VAE's own prior (fifth line) draws
+codes where no digit has its code; a mixture of Gaussians fitted to the codes (`fit_prior(X, "mixture")`, last line) mends
+that, and makes a generator of a plain autoencoder too.
+
+Lower is better: the Frechet distance of 5,000 new images from 5,000 test images, in the features of a classifier; for each
+library the best of its samplers.
+"""
+CLASSES = """
+## Of a class, and between two
+
+`fit_prior(X, labels=y)` learns where each class has its codes; `sample(n, condition=7)` draws from there. The model saw no
+label.
+
+![digits by class](images/digits_by_class.svg)
+
+`interpolate` goes between test digits, `concept_vector` adds to a 1 what sevens have and ones have not, `traverse` varies one
+unit of a test digit's code.
+
+![ways through the codes](images/ways.svg)
+
+`latent_map` places 1,500 test digits by their codes (t-SNE), coloured by their class.
+
+![map of the codes](images/map.svg)
+
+## All samplers
+
+Made by `benchmarks/generation.py`, which says how: one net and budget for everybody; on the mean over seeds. Of precision,
+recall, density and coverage higher is better. Seconds are of the sampler alone, on one thread; `auto` names what it chose.
+Figures are those of `benchmarks/generation_pictures.py`.
+"""
+
+
 def render(results):
-    lines = [
-        "# New images",
-        "",
-        "Made by `benchmarks/generation.py`, which says how: one net and budget for everybody, 5,000 images beside 5,000",
-        "test images in the 64 features of a classifier. Lower Frechet distances are better, of the rest higher numbers.",
-        "Seconds are of the sampler alone, with 5,000 images, on one thread; `auto` names what it chose.",
-    ]
-    for data in FILES:
-        rows = {k: v for k, v in results.items() if k.startswith(f"{data} | ")}
-        if not rows:
-            continue
-        lines += [
-            "",
-            f"## {data}",
-            "",
-            "| model | sampler | library | Frechet | precision | recall | density | coverage | seconds |",
-        ]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
-        groups: dict[tuple[str, str, str], list] = {}
-
-        def order(model):
-            return ["real rows", *OURS].index(model)
-
-        for key, found in rows.items():
-            _, library, model, sampler, _ = key.split(" | ")
-            groups.setdefault((model, library, sampler), []).append(found)
+    groups: dict[tuple[str, str, str, str], list] = {}
+    for key, found in results.items():
+        data, library, model, sampler, _ = key.split(" | ")
+        groups.setdefault((data, model, library, sampler), []).append(found)
+    mean = {k: {m: float(np.mean([r[m] for r in v])) for m in MEASURES} for k, v in groups.items()}
+    sets = [data for data in FILES if any(k[0] == data for k in mean)]
+    lines = [*INTRO.splitlines(), "", "| | " + " | ".join(OURS) + " |", "|---|" + "---|" * len(OURS)]
+    for data in sets:
         best = {
-            m: min(np.mean([r["frechet"] for r in v]) for k, v in groups.items() if k[0] == m) for m, _, _ in groups
+            (library, model): min(
+                [v["frechet"] for k, v in mean.items() if k[:3] == (data, model, library)], default=None
+            )
+            for library in ("diabolo", "pythae")
+            for model in OURS
         }
-        for (model, library, sampler), found in sorted(
-            groups.items(), key=lambda item: (order(item[0][0]), item[0][1])
-        ):
-            mean = {
-                k: np.mean([r[k] for r in found])
-                for k in ("frechet", "precision", "recall", "density", "coverage", "seconds")
-            }
-            value = f"{mean['frechet']:.2f}"
-            value = f"**{value}**" if mean["frechet"] == best[model] and model != "real rows" else value
-            name = f"auto ({found[0]['chosen']})" if sampler == "auto" else sampler.replace("_", " ")
-            rest = " | ".join(f"{mean[k]:.3f}" for k in ("precision", "recall", "density", "coverage"))
-            lines.append(f"| {model} | {name} | {library} | {value} | {rest} | {mean['seconds']:.0f} |")
+        for library in ("diabolo", "pythae"):
+            cells = []
+            for model in OURS:
+                mine, other = best[library, model], best["pythae" if library == "diabolo" else "diabolo", model]
+                text = "" if mine is None else f"{mine:.1f}"
+                cells.append(f"**{text}**" if text and other is not None and mine < other else text)
+            lines.append(f"| {data}, {library} | " + " | ".join(cells) + " |")
+    lines += CLASSES.splitlines()
+    for data in sets:
+        lines += ["", f"### {data}", "", "| model | sampler | library | Frechet | " + " | ".join(MEASURES[1:]) + " |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        rows = [k for k in mean if k[0] == data]
+        for key in sorted(rows, key=lambda k: (["real rows", *OURS].index(k[1]), k[2])):
+            _, model, library, sampler = key
+            name = f"auto ({groups[key][0]['chosen']})" if sampler == "auto" else sampler.replace("_", " ")
+            rest = " | ".join(f"{mean[key][m]:.3f}" for m in MEASURES[1:-1])
+            lines.append(
+                f"| {model} | {name} | {library} | {mean[key]['frechet']:.2f} | {rest} | {mean[key]['seconds']:.0f} |"
+            )
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

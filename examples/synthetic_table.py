@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from diabolo import TableSynthesizer, compare_tables
 
-EPOCHS = 80
+EPOCHS = 40
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:

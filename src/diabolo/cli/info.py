@@ -127,12 +127,11 @@ def _model_facts(folder: Path) -> dict[str, Any]:
 
 
 def _synthesizer_facts(fitted: Any) -> dict[str, Any]:
-    model = fitted.autoencoder_
     return {
         "model": type(fitted).__name__,
-        "rows": model.schema_.n_rows,
-        "weights": sum(p.numel() for p in model.module_.parameters()),
-        "epochs": len(model.history_),
+        "rows": fitted.n_rows_,
+        "weights": sum(p.numel() for p in fitted.module_.parameters()),
+        "epochs": len(fitted.history_),
         "columns": [
             {
                 "column": b.name,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diabolo.data.cells import DAY, Type
-from diabolo.data.columns import Columns
+from diabolo.data.cells import DAY
 from diabolo.records import Column
 
-__all__ = ["Bins", "binned_table"]
+__all__ = ["Bins"]
 
 Array = NDArray[Any]
 KNOTS = 17  # quantiles of the numbers in a bin that are kept
@@ -127,9 +125,3 @@ class Bins:
         """Build what ``to_json`` described."""
         labels = None if data["labels"] is None else tuple(data["labels"])
         return cls(data["name"], labels, knots, data["places"], data["missing"], data["unit"])
-
-
-def binned_table(bins: Sequence[Bins]) -> Columns:
-    """Return a table whose columns are the classes, for a model of labels."""
-    columns = [Column(b.name, 0.0, float(b.size - 1), "category", tuple(range(b.size))) for b in bins]
-    return Columns(columns, [Type("Int64") for _ in bins])

@@ -10,28 +10,30 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from diabolo.checks import Ge, check_parameters
+from diabolo.checks import Ge, Gt, Lt, check_parameters
 from diabolo.data.columns import Columns
 from diabolo.data.raw import Raw, refuse_infinity
 from diabolo.data.tables import fill_frame, is_frame
 from diabolo.declare import register, spec
 from diabolo.generation import in_blocks
-from diabolo.records import Column
+from diabolo.records import Column, History, Schema, Table
 from diabolo.saving import Saved
-from diabolo.seeding import draw_seed
-from diabolo.tasks.bins import Bins, binned_table
-from diabolo.tasks.cellwise import CellModel
+from diabolo.seeding import draw_seed, seeded
+from diabolo.tasks.autoregressive import nats
+from diabolo.tasks.bins import Bins
+from diabolo.tasks.cellwise import CellModel, CellNetwork
 from diabolo.tasks.constraints import Limits, place_of, read_limits
-from diabolo.zoo.masked import MaskedAutoencoder
+from diabolo.training.device import resolve_device
+from diabolo.training.loop import Settings, train
+from diabolo.training.rows import Selection
 
 __all__ = ["TableSynthesizer"]
 
 Array = NDArray[Any]
-EPOCHS = 80  # of the model that nobody named
 ROUNDS = 30  # how often rows that repeat others are drawn again
 LEAST_BINS, MOST_BINS = 8, 100
 
@@ -42,9 +44,9 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
     r"""Makes new rows of a table: of numbers, labels, booleans, dates and missing cells, one column given those before it.
 
     Each column becomes classes: labels stay what they are, numbers are cut into bins of about as many rows (values that many rows
-    share have a bin of their own), and a missing cell is a class. A masked autoencoder learns to tell hidden cells from the
-    others, whichever these are. A row is drawn cell by cell in a random order, each from what the model says of it given the
-    cells that are there,
+    share have a bin of their own), and a missing cell is a class. A network learns to tell each cell from any others, whichever
+    these are. A row is drawn cell by cell in a random order, each from what the network says of it given the cells that are
+    there,
 
     .. math:: p(x) = \prod_{i=1}^d p\big(x_{o_i} \mid x_{o_1}, \dots, x_{o_{i-1}}\big)
 
@@ -55,8 +57,12 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    autoencoder_ : MaskedAutoencoder
-        The fitted model of classes.
+    module_ : CellNetwork
+        The network.
+    history_ : History
+        Nats per row over the epochs.
+    n_rows_ : int
+        That were learned from.
     bins_ : list of Bins
         The classes of each column.
 
@@ -77,24 +83,23 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
     ({'Rome'}, True)
     """
 
-    autoencoder: Annotated[
-        MaskedAutoencoder | None,
-        "the model to fit to the classes; None is a residual network of two blocks, of 32 to 256 units by the number of rows, "
-        "trained for 80 epochs on all rows",
-    ] = field(default=None, kw_only=False)
     n_bins: Annotated[
         int | Literal["auto"],
         Ge(2),
         "bins of a column of numbers with more values than that; 'auto' is the root of the number of rows, from 8 to 100",
-    ] = "auto"
+    ] = field(default="auto", kw_only=False)
     columns: Annotated[
         dict[str, str] | None,
         "kinds of columns of a frame by name, where they are not what their types say: 'number', 'count', 'boolean', "
         "'category', 'ordinal' or 'date'",
     ] = None
-    max_epochs: Annotated[int | Literal["auto"], Ge(1), "epochs of that model; a model that is given has its own"] = (
-        "auto"
-    )
+    width: Annotated[
+        int | Literal["auto"], Ge(1), "of the network's layers; 'auto' is 64 to 256, by the number of rows"
+    ] = "auto"
+    dropout: Annotated[float, Ge(0), Lt(1), "share of the network's hidden units dropped in training"] = 0.1
+    max_epochs: Annotated[int, Ge(1), "epochs of training"] = 40
+    learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 1e-3
+    device: Annotated[str, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', to learn on; rows are drawn on the CPU"] = "auto"
     verbose: Annotated[Literal[0, 1, 2], "what is shown while training, as for models"] = 0
     random_state: Annotated[int | np.random.RandomState | None, "seed"] = None
 
@@ -115,19 +120,36 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         """
         check_parameters(self)
         values = self._read(X, reset=True)
-        n = len(values)
+        self.n_rows_ = n = len(values)
         n_bins = int(np.clip(np.sqrt(n), LEAST_BINS, MOST_BINS)) if self.n_bins == "auto" else self.n_bins
         self.bins_ = [Bins.learn(c, v, n_bins) for c, v in zip(self._columns(values), values.T, strict=True)]
         codes = np.column_stack([b.encode(v) for b, v in zip(self.bins_, values.T, strict=True)])
         codes = np.where(codes < 0, [len(b.knots) for b in self.bins_], codes)  # a missing cell is a class
-        model = self._usual(n) if self.autoencoder is None else clone(self.autoencoder)
-        if self.random_state is not None:
-            model.set_params(random_state=draw_seed(self.random_state))
-        check_parameters(model)
-        names = tuple(b.name for b in self.bins_)
-        model.n_features_in_ = len(names)
-        raw = Raw(codes.astype(np.float64), "vector", "numpy", names, table=binned_table(self.bins_))
-        self.autoencoder_ = model._fit(raw)
+        device, seed = resolve_device(self.device), draw_seed(self.random_state)
+        settings = Settings(
+            self.max_epochs,
+            int(np.clip(n // 16, 32, 512)),
+            self.learning_rate,
+            weight_decay=0.01,
+            gradient_clip=5.0,
+            device=device,
+            verbose=self.verbose,
+        )
+        x = torch.from_numpy(codes.astype(np.int32))
+        rows = Table(Schema("vector", (len(self.bins_),), n), x).to(device)
+        every = torch.arange(n, device=device)
+        width = int(np.clip(2 ** round(np.log2(3 * np.sqrt(n))), 64, 256)) if self.width == "auto" else self.width
+        with seeded(seed, device):
+            module = self._network(width).to(device)
+            # no rows are held out: they would choose weights by chance, of which some have shares that are off
+            self.history_ = train(
+                module,  # type: ignore[arg-type]  # the objective is all that runs it
+                Selection(rows, every),
+                Selection(rows, every[:0]),
+                nats,
+                settings,
+            )
+        self.module_ = module.cpu().eval()
         return self
 
     def sample(
@@ -172,7 +194,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
             When a column or a label is unknown, a constraint cannot be met by any value seen in ``fit``, or there are not as many
             different values as rows.
         """
-        check_is_fitted(self, "autoencoder_")
+        check_is_fitted(self, "module_")
         if n < 1:
             raise ValueError(f"n={n}: expected at least 1")
         if not temperature > 0:
@@ -225,7 +247,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         list of frames or arrays
             ``n`` of them. Cells that were there are untouched; filled ones are never missing.
         """
-        check_is_fitted(self, "autoencoder_")
+        check_is_fitted(self, "module_")
         if n < 1:
             raise ValueError(f"n={n}: expected at least 1")
         values = self._read(X, reset=False)
@@ -258,7 +280,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         frame
             The rows of ``X``, and after them the new ones. Rows whose class is missing count for none.
         """
-        check_is_fitted(self, "autoencoder_")
+        check_is_fitted(self, "module_")
         place = self._places((by,))[0]
         labels = self.bins_[place].labels
         if labels is None or self._table is None:
@@ -291,9 +313,9 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n,)
             Nats. Over all rows that there could be, probabilities sum to one.
         """
-        check_is_fitted(self, "autoencoder_")
+        check_is_fitted(self, "module_")
         codes = self._encode(self._read(X, reset=False), missing=True)
-        return CellModel(self.autoencoder_, self.bins_).log_prob(codes)
+        return CellModel(self.module_).log_prob(codes)
 
     # reading and writing ----------------------------------------------------------------------------------------------------
 
@@ -364,7 +386,7 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         for j in limits.empty:
             codes[:, j] = len(self.bins_[j].knots)
         unknown = codes < 0
-        CellModel(self.autoencoder_, self.bins_).fill(codes, limits.weights, temperature, rng)
+        CellModel(self.module_).fill(codes, limits.weights, temperature, rng)
         for j, b in enumerate(self.bins_):
             rows = np.flatnonzero(unknown[:, j])
             out[rows, j] = b.decode(codes[rows, j], rng, limits.bounds.get(j))
@@ -387,21 +409,9 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
                 "there are too few different values. Ask for fewer rows, or leave unique out"
             )
 
-    def _usual(self, n: int) -> MaskedAutoencoder:
-        width = int(np.clip(2 ** round(np.log2(2 * np.sqrt(n))), 32, 256))
-        return MaskedAutoencoder(
-            width,
-            hidden=(width,),
-            network="residual_mlp",
-            norm="layer",
-            dropout=0.1,
-            mask_fraction=0.6,  # the first cells of a row, from which all others follow, are seen more often
-            seen_weight=0.0,
-            batch_size=int(np.clip(n // 16, 32, 512)),
-            max_epochs=EPOCHS if self.max_epochs == "auto" else self.max_epochs,
-            validation_fraction=0.0,  # held-out rows would choose weights by chance, of which some have shares that are off
-            verbose=self.verbose,
-        )
+    def _network(self, width: int) -> CellNetwork:
+        bins = [0 if b.labels else len(b.knots) for b in self.bins_]
+        return CellNetwork([b.size for b in self.bins_], bins, width, self.dropout)
 
     # files ------------------------------------------------------------------------------------------------------------------
 
@@ -413,8 +423,12 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
             "integers": self._integers,
             "n_features_in": self.n_features_in_,
             "feature_names_in": list(getattr(self, "feature_names_in_", [])) or None,
+            "n_rows": self.n_rows_,
+            "width": self.module_.place.shape[1],
+            "history": self.history_.to_json(),
         }
-        return meta, {f"knots.{j}": torch.from_numpy(b.knots.copy()) for j, b in enumerate(self.bins_)}
+        tensors = {f"knots.{j}": torch.from_numpy(b.knots.copy()) for j, b in enumerate(self.bins_)}
+        return meta, tensors | {f"module.{k}": v for k, v in self.module_.state_dict().items()}
 
     def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self.bins_ = [Bins.from_json(b, tensors[f"knots.{j}"].numpy()) for j, b in enumerate(meta["bins"])]
@@ -423,6 +437,11 @@ class TableSynthesizer(Saved, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = meta["n_features_in"]
         if meta["feature_names_in"] is not None:
             self.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+        self.n_rows_, self.history_ = meta["n_rows"], History.from_json(meta["history"])
+        self.module_ = self._network(meta["width"]).eval()
+        self.module_.load_state_dict(
+            {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -191,7 +191,7 @@ class RegularizedAutoencoder(BaseAutoencoder):
     (150, 4)
     """
 
-    code_weight: Annotated[float, Ge(0), "weight of half the squared code in the loss, in nats per row"] = 0.05
+    code_weight: Annotated[float, Ge(0), "weight of half the squared code in the loss, in nats per row"] = 0.001
     decoder_penalty: Annotated[
         Literal["l2", "gp", "sn"],
         "how the decoder is kept smooth: squared weights, squared gradient of the row with respect to the code, or layers "
@@ -199,7 +199,7 @@ class RegularizedAutoencoder(BaseAutoencoder):
     ] = "l2"
     decoder_weight: Annotated[
         float, Ge(0), "weight of the decoder's penalty for 'l2' and 'gp' in the loss, in nats per row"
-    ] = 0.01
+    ] = 0.0001
 
     _judge_penalties = True  # as for ContractiveAutoencoder
 
