@@ -187,14 +187,18 @@ def report(
     """Write an HTML page that shows what a model learned of the data; it needs no network to open."""
     from diabolo.cli.data import read_data, say
     from diabolo.cli.output import check_place
+    from diabolo.cli.recommend import read_events
+    from diabolo.report import write_report
+    from diabolo.tasks.recommendation import Recommender
 
     check_place(output)
-    rows = read_data(data, key=key, exclude=exclude, labels=labels)
     fitted = load_model(model)
+    if isinstance(fitted, Recommender) and fitted.events_ is not None:
+        write_report(fitted, read_events(data), output, title=title)
+        say(f"wrote {output}")
+        return 0
+    rows = read_data(data, key=key, exclude=exclude, labels=labels)
     X, told = rows_for(fitted, rows, labels, needed=False)
-
-    from diabolo.report import write_report
-
     shown = autoencoder_of(fitted) if hasattr(fitted, "heads_") else fitted  # of what predicts, the model inside
     write_report(shown, X, output, labels=rows.labels, title=title, **told)
     say(f"wrote {output}")

@@ -12,7 +12,7 @@ from diabolo.cli.catalog import UsageError, find_card
 from diabolo.cli.fit import Quiet
 from diabolo.cli.models import DataFile, Output
 
-__all__ = ["recommend", "recommend_fit", "recommender_app"]
+__all__ = ["read_events", "recommend", "recommend_fit", "recommender_app"]
 
 CLOSED = {"ease": "EASE", "item-popularity": "ItemPopularity", "graph-filter": "GraphFilter"}
 
@@ -66,7 +66,7 @@ def recommend_fit(
     from diabolo.cli.output import check_place
 
     check_place(output)
-    frame = _frame(events)
+    frame = read_events(events)
     recommender = diabolo.Recommender(
         None if model is None else _models(model),
         user=user,
@@ -149,13 +149,13 @@ def recommend(
         found = fitted.explain(one, _ids(why, fitted.items_.values)[0], k, history=past)
     else:
         asked: Any = None if user is None else _ids(user, fitted.users_.values)
-        asked = _frame(events) if events is not None else asked
+        asked = read_events(events) if events is not None else asked
         found = fitted.recommend(asked, k, history=past, exclude_seen=not include_seen)
     write_columns(output, to_columns(found))
     return 0
 
 
-def _frame(path: Path) -> Any:
+def read_events(path: Path) -> Any:
     """Read events as a frame, whatever their columns are."""
     from diabolo.cli.data import frame_library, read_data
 

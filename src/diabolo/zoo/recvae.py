@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import field
 from typing import Annotated, Literal
 
@@ -21,6 +22,7 @@ from diabolo.parts.bottlenecks import (
     split_gaussian,
 )
 from diabolo.parts.networks.base import ACTIVATIONS, Network, run_encoder
+from diabolo.parts.networks.sparse import SparseLinear
 from diabolo.records import Batch, Code, Schema, Trace
 from diabolo.training.device import resolve_device
 from diabolo.zoo.choices import ChoiceModule, Choices
@@ -41,7 +43,8 @@ class DenseEncoder(nn.Module):
     def __init__(self, inp: int, hidden: tuple[int, ...], out: int, activation: str, dropout: float):
         super().__init__()
         widths = (inp, *hidden)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
+        self.layers = nn.ModuleList([*(SparseLinear.like(layer) for layer in layers[:1]), *layers[1:]])
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=self.EPSILON) for width in hidden)
         self.activation, self.dropout = ACTIVATIONS[activation](), nn.Dropout(dropout)
         self.out = nn.Linear(widths[-1], out)
