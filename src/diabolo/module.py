@@ -22,13 +22,14 @@ START_ROWS, START_ELEMENTS = (
     (2048, 20_000),
     2**22,
 )  # training rows that parts look at before training, and numbers in them
+START_MEMORY = 2**24  # numbers in few but wide rows
 CODE_ROWS = 4096  # training rows whose codes a bottleneck looks at before training
 
 
 def start_rows(size: int) -> int:
     """Return how many training rows of ``size`` features parts look at before training."""
     least, most = START_ROWS
-    return max(least, min(most, START_ELEMENTS // size))
+    return max(min(least, START_MEMORY // size), min(most, START_ELEMENTS // size), 1)
 
 
 class AutoencoderModule(nn.Module):

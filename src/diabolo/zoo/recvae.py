@@ -253,7 +253,13 @@ class RecVAE(Choices):
     latent_dim: Annotated[int | Literal["auto"], Ge(1), "size of the code; 'auto' is the same as for Autoencoder"] = (
         field(default=200, kw_only=False)
     )
-    hidden: Annotated[tuple[int, ...] | Literal["auto"], Ge(1), "widths of the encoder's layers"] = (600,) * 5
+    hidden: Annotated[tuple[int, ...] | Literal["auto"], Ge(1), "widths of the encoder's layers"] = (
+        600,
+        600,
+        600,
+        600,
+        600,
+    )
     learning_rate: Annotated[float, Ge(0), "highest learning rate"] = 1e-3
     gamma: Annotated[float, Ge(0), "weight of the KL term for each choice of the user"] = 0.005
     seen_weight: Annotated[

@@ -70,10 +70,10 @@ class Multinomial(Likelihood):
     @torch.no_grad()
     def learn(self, x: Tensor, mask: Tensor | None = None) -> None:
         """Take means and the usual total from rows of training."""
-        mean, totals = x.double().mean(0), x.double().flatten(1).sum(1)
+        mean, totals = x.mean(0, dtype=torch.float64), x.flatten(1).sum(1, dtype=torch.float64)
         self.base.copy_((mean + 0.5 / len(x)).log())  # half a choice for what was never seen
         self.log_total.copy_(totals[totals > 0].median().log() if bool((totals > 0).any()) else totals.new_zeros(()))
-        self.centre.copy_(self.shown(x).double().mean(0))
+        self.centre.copy_(self.shown(x).mean(0, dtype=torch.float64))
 
     def shown(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return rows of length 1."""
