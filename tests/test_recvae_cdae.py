@@ -168,7 +168,7 @@ def test_without_hiding_nodes_every_step_has_them():
 
 
 @pytest.mark.parametrize(
-    "model", [RecVAE(8, hidden=(32, 32), learning_rate=5e-3, max_epochs=40), CDAE(8, learning_rate=5e-3, max_epochs=60)]
+    "model", [RecVAE(8, hidden=(16, 16), learning_rate=1e-2, max_epochs=12), CDAE(8, learning_rate=1e-2, max_epochs=20)]
 )
 def test_they_find_the_taste_of_new_users(model):
     many, _ = taste(1000, seed=1)

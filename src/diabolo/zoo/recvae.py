@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from diabolo.checks import Ge, Le
+from diabolo.checks import Ge
 from diabolo.declare import register, spec
 from diabolo.module import AutoencoderModule
 from diabolo.parts.bottlenecks import (
@@ -262,13 +262,6 @@ class RecVAE(Choices):
     )
     learning_rate: Annotated[float, Ge(0), "highest learning rate"] = 1e-3
     gamma: Annotated[float, Ge(0), "weight of the KL term for each choice of the user"] = 0.005
-    seen_weight: Annotated[
-        float,
-        Ge(0),
-        Le(1),
-        "weight in the encoder's loss of what it is shown, beside what is hidden from it; 1 is the loss of the paper",
-    ] = 1.0
-
     _module = RecVAEModule
 
     def _bottleneck(self, schema: Schema) -> Bottleneck:
