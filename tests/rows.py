@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from diabolo import (
+    CDAE,
     DIPVAE,
     EASE,
     IWAE,
@@ -55,6 +56,7 @@ from diabolo import (
     MultVAE,
     OrderedAutoencoder,
     Recommender,
+    RecVAE,
     RegularizedAutoencoder,
     ResidualVQVAE,
     Restorer,
@@ -311,10 +313,15 @@ ROWS = [
         "MultVAE",
         (
             MultVAE(2, network="shortcut_mlp", likelihood="learned_gaussian", **QUICK),
-            MultVAE(2, norm="layer", **QUICK),
+            MultVAE(2, norm="layer", beta=0.05, **QUICK),
         ),
     ),
     Row("AutoRec", (AutoRec(2, **QUICK), AutoRec(3, network="mlp", **LINEAR))),
+    Row(
+        "RecVAE",
+        (RecVAE(2, **QUICK), RecVAE(2, network="residual_mlp", likelihood="learned_gaussian", norm="layer", **QUICK)),
+    ),
+    Row("CDAE", (CDAE(2, **QUICK), CDAE(3, node_dropout=0.0, level=0.0, code_activation="identity", **LINEAR))),
     Row("EASE", (EASE(random_state=0), EASE(l2=1.0, user_power=0.5, item_power=0.25))),
     Row("GraphFilter", (GraphFilter(n_neighbors=2),)),
     Row("ItemPopularity", (ItemPopularity(),)),

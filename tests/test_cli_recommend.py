@@ -58,6 +58,14 @@ def test_recommend(folder, file, capsys):
     assert "Recommender" in capsys.readouterr().out
 
 
+def test_the_page(folder, file, tmp_path, capsys):
+    assert main(["report", str(folder), str(file), "-o", str(tmp_path / "page.html"), "--title", "A shop"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<title>A shop</title>" in page
+    assert "Learned from" in page
+    assert "page.html" in capsys.readouterr().err
+
+
 def test_wrong_calls(folder, file, tmp_path, capsys):
     for line, message in (
         (["recommend", str(folder), "--user", "u17", "--similar", "103"], "give one of a file of events, --user"),

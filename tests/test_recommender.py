@@ -14,6 +14,9 @@ import diabolo
 from diabolo import EASE, GraphFilter, ItemPopularity, Recommender
 from diabolo.checks import ParameterError
 from diabolo.data.interactions import Ids, Interactions
+from diabolo.report import build_report, write_report
+from diabolo.report.draw import number, percent
+from diabolo.report.recommending import recommender_page
 from diabolo.tasks.ranking import best_items, fold, measure_ranking, split_rows
 
 RNG = np.random.default_rng(0)
@@ -387,3 +390,34 @@ def test_unknown_items_of_new_users_are_left_out_with_a_warning(shop):
     with pytest.warns(UserWarning, match=r"1 item\(s\) were not in fit.* 777"):
         found = shop.recommend(new, 2)
     assert found["item"].tolist() == shop.recommend(history=[103], k=2)["item"].tolist()
+
+
+# the page ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_figures_lists_and_names(tmp_path):
+    train, test = events(X[:150]), events(X[150:])
+    train["item"] = "<b>" + train["item"].astype(str)
+    test["item"] = "<b>" + test["item"].astype(str)
+    model = Recommender((EASE(), ItemPopularity()), random_state=0).fit(train)
+    page = write_report(model, test, tmp_path / "page.html").read_text()
+    facts = recommender_page(model, test)
+    rows = model._read(test, model.items_).matrix
+    rng = np.random.default_rng(model.seed_)
+    shown, hidden = fold(rows[np.sort(rng.permutation(50)[:50])], 0.2, rng)
+    scores = model.score_items(shown)
+    found = measure_ranking(lambda _, users: scores[users], shown, hidden, model.popularity_, (10,))
+    assert facts["ndcg"] == number(found["ndcg@10"], 3)
+    assert facts["coverage"] == percent(found["coverage@10"])
+    counts = model.recommend(shown, 10)["item"].value_counts()
+    name, listed, chosen = facts["top"][0]
+    assert listed == str(counts.max())
+    assert counts[name] == counts.max()
+    assert chosen == str((train["item"] == name).sum())
+    assert sum(user["hits"] for user in facts["examples"]) == page.count("<strong>")
+    assert "&lt;b&gt;10" in page
+    assert "<b>10" not in page
+    assert page == build_report(model, test)  # the same at every call
+    with pytest.raises(TypeError, match="a Recommender has no labels"):
+        build_report(model, test, labels=[1])
+    assert "Learned from" in build_report(Recommender(ItemPopularity()).fit(S), S)

@@ -1,7 +1,7 @@
 """RecBole's models: python recbole_models.py MODEL ROWS.npz OUT.npz SEED EPOCHS
 
 ROWS has ``users`` and ``items`` of what was chosen, and ``histories``, ``places`` and ``shape`` of rows to score, who need not be
-users of training. OUT has their ``scores``, seconds of the processor, and of an epoch by the clock. A tenth of the choices is for
+users of training. OUT has their ``scores``, seconds of the processor, of all and of an epoch. A tenth of the choices is for
 stopping early, by NDCG@20.
 """
 
@@ -53,9 +53,9 @@ with tempfile.TemporaryDirectory() as folder:
     inner = trainer._train_epoch
 
     def timed(*args, **options):
-        clock = time.perf_counter()
+        clock = time.process_time()
         result = inner(*args, **options)
-        seen.append(time.perf_counter() - clock)
+        seen.append(time.process_time() - clock)
         return result
 
     trainer._train_epoch = timed

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from diabolo.tuning.search import Tuned, tune
     from diabolo.zoo.activity import PosteriorCollapseWarning
     from diabolo.zoo.capacity import CapacityVAE
+    from diabolo.zoo.cdae import CDAE
     from diabolo.zoo.choices import AutoRec, MultDAE, MultVAE
     from diabolo.zoo.compressive import CompressiveAutoencoder
     from diabolo.zoo.conditional import ConditionalVAE
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from diabolo.zoo.masked import MaskedAutoencoder
     from diabolo.zoo.matching import DIPVAE, WAE, AdversarialAutoencoder, BetaTCVAE, FactorVAE, InfoVAE
     from diabolo.zoo.quantised import VQVAE, FSQAutoencoder, LFQAutoencoder, ResidualVQVAE
+    from diabolo.zoo.recvae import RecVAE
     from diabolo.zoo.regularised import (
         ContractiveAutoencoder,
         OrderedAutoencoder,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from diabolo.zoo.variational import IWAE, VAE, BetaVAE, MixturePriorVAE, VampPriorVAE
 
 __all__ = [
+    "CDAE",
     "DIPVAE",
     "EASE",
     "IWAE",
@@ -108,6 +111,7 @@ __all__ = [
     "MultVAE",
     "OrderedAutoencoder",
     "PosteriorCollapseWarning",
+    "RecVAE",
     "Recommender",
     "RegularizedAutoencoder",
     "ResidualVQVAE",
@@ -131,6 +135,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "CDAE": "diabolo.zoo.cdae",
     "AdversarialAutoencoder": "diabolo.zoo.matching",
     "AnomalyDetector": "diabolo.tasks.anomaly",
     "AutoRec": "diabolo.zoo.choices",
@@ -176,6 +181,7 @@ _HOME = {
     "MultVAE": "diabolo.zoo.choices",
     "OrderedAutoencoder": "diabolo.zoo.regularised",
     "PosteriorCollapseWarning": "diabolo.zoo.activity",
+    "RecVAE": "diabolo.zoo.recvae",
     "Recommender": "diabolo.tasks.recommendation",
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",

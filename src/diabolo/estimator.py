@@ -175,8 +175,9 @@ class BaseAutoencoder(Saved, SharedParameters, Generation, ABC):
             return start, Selection(there, order[n_valid:]), Selection(there, order[:n_valid])
 
         def check(module: AutoencoderModule) -> None:
-            for part in table.parts(everything=module.likelihood.bounds is not None):
+            for part in table.parts(everything=module.likelihood.bounds is not None or module.meets_rows):
                 check_support(module.likelihood, part, codec)
+                module.meet(part.x)
 
         self._learn(codec, settings, device, digest, parts, check)
         if sizes is not None:
@@ -218,9 +219,11 @@ class BaseAutoencoder(Saved, SharedParameters, Generation, ABC):
             return rows.sample, rows, held_out
 
         def check(module: AutoencoderModule) -> None:
-            if module.likelihood.bounds is not None and schema.values == "real":
+            if (module.likelihood.bounds is not None and schema.values == "real") or module.meets_rows:
                 for raw in stream.blocks(None, schema.kind):
-                    check_support(module.likelihood, codec.encode(raw), codec)
+                    part = codec.encode(raw)
+                    check_support(module.likelihood, part, codec)
+                    module.meet(part.x)
 
         return self._learn(codec, settings, device, digest, parts, check)
 

@@ -22,13 +22,14 @@ START_ROWS, START_ELEMENTS = (
     (2048, 20_000),
     2**22,
 )  # training rows that parts look at before training, and numbers in them
+START_MEMORY = 2**24  # numbers in few but wide rows
 CODE_ROWS = 4096  # training rows whose codes a bottleneck looks at before training
 
 
 def start_rows(size: int) -> int:
     """Return how many training rows of ``size`` features parts look at before training."""
     least, most = START_ROWS
-    return max(least, min(most, START_ELEMENTS // size))
+    return max(min(least, START_MEMORY // size), min(most, START_ELEMENTS // size), 1)
 
 
 class AutoencoderModule(nn.Module):
@@ -51,6 +52,8 @@ class AutoencoderModule(nn.Module):
     bottleneck, likelihood, corruption, penalties
         The other parts.
     """
+
+    meets_rows = False  # whether `meet` must be shown all rows
 
     def __init__(
         self,
@@ -99,6 +102,10 @@ class AutoencoderModule(nn.Module):
         code: Code = self.bottleneck(self.hidden(x, context, mask), sample=sample)
         return code
 
+    def encode_shown(self, x_in: Tensor, batch: Batch, *, sample: bool) -> Code:
+        """Return the code of what is shown of a batch: ``x_in``, damaged in training."""
+        return self.encode(x_in, batch.context, batch.mask, sample=sample)
+
     def hidden(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Return what the encoder hands to the bottleneck ``(B, bottleneck.in_features, *grid)``."""
         return run_encoder(self.encoder, self.likelihood.shown(x, mask), context, mask)
@@ -118,7 +125,7 @@ class AutoencoderModule(nn.Module):
         x_in = self.corruption(batch.x, progress) if corrupt and self.corruption is not None else batch.x
         if batch.mask is not None:
             x_in = x_in * batch.mask  # a missing cell looks the same to the encoder in training and afterwards
-        code = self.encode(x_in, batch.context, batch.mask, sample=sample)
+        code = self.encode_shown(x_in, batch, sample=sample)
         raw = self.decode(code.z, batch.context, batch.x, batch.mask)
         if self.training:
             self.likelihood.observe(raw, batch.x, batch.mask)
@@ -136,6 +143,9 @@ class AutoencoderModule(nn.Module):
     def mean_log_prob(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the mean over rows of :meth:`log_prob`, a scalar in nats, without making each row's."""
         return self.likelihood.total(raw, batch.x, batch.mask) / len(batch.x)
+
+    def meet(self, x: Tensor) -> None:
+        """Take note of rows ``(n, *shape)`` of fit, before training; it is called until all have been shown."""
 
     @torch.no_grad()
     def start(self, batch: Batch) -> None:

@@ -218,6 +218,7 @@ class SharedParameters:
         latent_dim_: int = field(init=False)
 
     _auto_likelihood = "gaussian"  # not annotated, hence not parameters
+    _mostly_zero = False  # whether rows are taken to hold mostly zeros
     _auto_shortcut = True  # whether network="auto" starts at principal components
 
     def _warmup(self) -> float:
@@ -270,6 +271,7 @@ class SharedParameters:
             residual=self.network == "residual_mlp",
             shortcut=self.network == "shortcut_mlp"
             or (self.network == "auto" and self.pretrain is None and self._auto_shortcut),
+            mostly_zero=self._mostly_zero,
         )
 
     def _usual_likelihood(self, schema: Schema) -> str:

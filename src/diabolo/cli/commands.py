@@ -187,14 +187,18 @@ def report(
     """Write an HTML page that shows what a model learned of the data; it needs no network to open."""
     from diabolo.cli.data import read_data, say
     from diabolo.cli.output import check_place
-
-    check_place(output)
-    rows = read_data(data, key=key, exclude=exclude, labels=labels)
-    fitted = load_model(model)
-    X, told = rows_for(fitted, rows, labels, needed=False)
-
+    from diabolo.cli.recommend import load_recommender, read_events
     from diabolo.report import write_report
 
+    check_place(output)
+    recommender = load_recommender(model)
+    if recommender is not None:
+        write_report(recommender, read_events(data), output, title=title)
+        say(f"wrote {output}")
+        return 0
+    fitted = load_model(model)
+    rows = read_data(data, key=key, exclude=exclude, labels=labels)
+    X, told = rows_for(fitted, rows, labels, needed=False)
     shown = autoencoder_of(fitted) if hasattr(fitted, "heads_") else fitted  # of what predicts, the model inside
     write_report(shown, X, output, labels=rows.labels, title=title, **told)
     say(f"wrote {output}")

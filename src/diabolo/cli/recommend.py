@@ -12,7 +12,7 @@ from diabolo.cli.catalog import UsageError, find_card
 from diabolo.cli.fit import Quiet
 from diabolo.cli.models import DataFile, Output
 
-__all__ = ["recommend", "recommend_fit", "recommender_app"]
+__all__ = ["load_recommender", "read_events", "recommend", "recommend_fit", "recommender_app"]
 
 CLOSED = {"ease": "EASE", "item-popularity": "ItemPopularity", "graph-filter": "GraphFilter"}
 
@@ -66,7 +66,7 @@ def recommend_fit(
     from diabolo.cli.output import check_place
 
     check_place(output)
-    frame = _frame(events)
+    frame = read_events(events)
     recommender = diabolo.Recommender(
         None if model is None else _models(model),
         user=user,
@@ -123,22 +123,15 @@ def recommend(
     output: Output = None,
 ) -> int:
     """Recommend items: to known users, to new ones by their events, or to one by a history."""
-    import diabolo
-    from diabolo.cli.data import frame_library, to_columns
+    from diabolo.cli.data import to_columns
     from diabolo.cli.output import check_output, write_columns
 
     check_output(output, npy=False)
     if sum(given is not None for given in (events, user, history, similar)) > 1:
         raise UsageError("give one of a file of events, --user, --history and --similar")
-    fitted = diabolo.load(model)
-    if not isinstance(fitted, diabolo.Recommender):
+    fitted = load_recommender(model)
+    if fitted is None:
         raise UsageError(f"{model} holds no recommender; diabolo recommend fit makes one")
-    library = frame_library()
-    if fitted.events_ is None or library is None:
-        raise UsageError(
-            f"{model} was fitted to a matrix, or there is no frame library here (pip install polars); use Python"
-        )
-    fitted.events_ = dataclasses.replace(fitted.events_, container=library)
     past = None if history is None else _ids(history, fitted.items_.values)
     if similar is not None:
         found = fitted.similar_items(_ids(similar, fitted.items_.values)[0], k)
@@ -149,13 +142,30 @@ def recommend(
         found = fitted.explain(one, _ids(why, fitted.items_.values)[0], k, history=past)
     else:
         asked: Any = None if user is None else _ids(user, fitted.users_.values)
-        asked = _frame(events) if events is not None else asked
+        asked = read_events(events) if events is not None else asked
         found = fitted.recommend(asked, k, history=past, exclude_seen=not include_seen)
     write_columns(output, to_columns(found))
     return 0
 
 
-def _frame(path: Path) -> Any:
+def load_recommender(folder: Path) -> Any:
+    """Load a recommender that was fitted to events; ``None`` where the folder holds another model."""
+    import diabolo
+    from diabolo.cli.data import frame_library
+
+    fitted = diabolo.load(folder)
+    if not isinstance(fitted, diabolo.Recommender):
+        return None
+    library = frame_library()
+    if fitted.events_ is None or library is None:
+        raise UsageError(
+            f"{folder} was fitted to a matrix, or there is no frame library here (pip install polars); use Python"
+        )
+    fitted.events_ = dataclasses.replace(fitted.events_, container=library)
+    return fitted
+
+
+def read_events(path: Path) -> Any:
     """Read events as a frame, whatever their columns are."""
     from diabolo.cli.data import frame_library, read_data
 

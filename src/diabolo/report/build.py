@@ -19,8 +19,10 @@ from diabolo.report import sections
 from diabolo.report.advice import advise
 from diabolo.report.colours import read_labels
 from diabolo.report.facts import gather
+from diabolo.report.recommending import recommender_page
 from diabolo.report.timeline import events_page
 from diabolo.report.trials import search_page
+from diabolo.tasks.recommendation import Recommender
 from diabolo.tasks.series import SeriesAnomalyDetector
 from diabolo.tuning.search import Tuned
 
@@ -35,8 +37,8 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
 
     Parameters
     ----------
-    model : BaseAutoencoder, AnomalyDetector or SeriesAnomalyDetector
-        Fitted; it is not changed. The page of the last is of events over time.
+    model : BaseAutoencoder, AnomalyDetector, SeriesAnomalyDetector or Recommender
+        Fitted; it is not changed. The last two have pages of their own: events over time, and what users are shown.
     X : array, frame or tensor
         Rows as in ``fit``: the training rows, or better rows that the model has not seen.
     labels : array-like of shape (n,), optional
@@ -60,8 +62,8 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
     ValueError
         When ``X`` is not of the kind seen in ``fit``, or ``labels`` does not have one entry for each row.
     """
-    if isinstance(model, SeriesAnomalyDetector):
-        return _events_report(model, X, labels, condition, title)
+    if isinstance(model, SeriesAnomalyDetector | Recommender):
+        return _task_report(model, X, labels, condition, title)
     facts = gather(model, X, condition)
     known = read_labels(labels, facts.n)
     summary = sections.summary(facts)
@@ -84,16 +86,19 @@ def build_report(model: Any, X: Any, *, labels: Any = None, condition: Any = Non
     )
 
 
-def _events_report(model: SeriesAnomalyDetector, X: Any, labels: Any, condition: Any, title: str | None) -> str:
+def _task_report(
+    model: SeriesAnomalyDetector | Recommender, X: Any, labels: Any, condition: Any, title: str | None
+) -> str:
     if labels is not None or condition is not None:
-        raise TypeError("the page about series has no labels and no condition; leave them out")
+        raise TypeError(f"the page about a {type(model).__name__} has no labels and no condition; leave them out")
     check_is_fitted(model)
-    page = events_page(model, X)
-    return render_page(
-        "events.html",
-        title=title if title is not None else f"Anomalies in series: {page['events']} events in {page['rows']} rows",
-        page=page,
-    )
+    if isinstance(model, Recommender):
+        page, template = recommender_page(model, X), "recommending.html"
+        usual = f"Recommendations from {page['items']} items"
+    else:
+        page, template = events_page(model, X), "events.html"
+        usual = f"Anomalies in series: {page['events']} events in {page['rows']} rows"
+    return render_page(template, title=usual if title is None else title, page=page)
 
 
 def write_report(

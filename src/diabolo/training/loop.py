@@ -28,7 +28,8 @@ from diabolo.training.stopping import INTERRUPTED, TIME, Stop
 __all__ = ["WARMUP", "Callback", "DivergenceError", "Run", "Settings", "evaluated_rows", "train"]
 
 EVALUATION_ROWS, EVALUATION_ELEMENTS = (1024, 4096), 2**20  # rows in a batch without gradients, and numbers in them
-METRIC_ROWS = 1024  # rows on which mse is watched
+EVALUATION_MEMORY = 2**22  # numbers in such a batch of few but wide rows
+METRIC_ROWS, METRIC_ELEMENTS = 1024, 2**19  # rows on which mse is watched, and numbers in them
 WARMUP = 0.05  # share of training over which the learning rate rises
 COOLDOWN = 0.2  # of the epochs up to the best: how long the learning rate falls when there is no better one
 RETRIES = 5  # recoveries from a non-finite loss before giving up
@@ -176,7 +177,7 @@ def _train(
 ) -> History:
     module, settings, ranks = run.module, run.settings, run.settings.ranks
     watchers = [c if isinstance(c, Callback) else _FunctionCallback(c) for c in callbacks if ranks.is_first]
-    watched = (held_out if len(held_out) else rows).head(METRIC_ROWS)
+    watched = (held_out if len(held_out) else rows).head(max(1, min(METRIC_ROWS, METRIC_ELEMENTS // rows.schema.size)))
     steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
     total = settings.max_epochs * steps_per_epoch
     if resumed and run.history.stop_reason:
@@ -282,7 +283,7 @@ def _run_epoch(
 def evaluated_rows(size: int) -> int:
     """Return how many rows of ``size`` features are judged at a time: memory does not grow with their width."""
     least, most = EVALUATION_ROWS
-    return max(least, min(most, EVALUATION_ELEMENTS // size))
+    return max(min(least, EVALUATION_MEMORY // size), min(most, EVALUATION_ELEMENTS // size), 1)
 
 
 @torch.no_grad()

@@ -59,8 +59,8 @@ class Optimizer:
         each = list(zip(self.parameters, shares, turned, strict=True))
         self.matrices = [Matrix(p, share) for p, share, is_turned in each if is_turned]
         self.rest = [p for p, _, is_turned in each if not is_turned]
-        self.means = [torch.zeros_like(p) for p in self.rest]
-        self.squares = [torch.zeros_like(p) for p in self.rest]
+        self.means = [torch.zeros_like(_in_order(p)) for p in self.rest]
+        self.squares = [torch.zeros_like(mean) for mean in self.means]
         self.counts = [torch.zeros((), device=p.device) for p in self.rest]
         found = [share for _, share, is_turned in each if not is_turned]
         self.groups = [(s, [i for i, share in enumerate(found) if share == s]) for s in dict.fromkeys(found)]
@@ -82,8 +82,8 @@ class Optimizer:
                 for group in (self.rest, self.means, self.squares, self.counts)
             )
             adamw(
-                parameters,
-                [p.grad for p in parameters],  # type: ignore[misc]
+                [_in_order(p) for p in parameters],
+                [p.grad if p.is_contiguous() else p.grad.T for p in parameters],  # type: ignore[misc, union-attr]
                 means,
                 squares,
                 [],
@@ -122,6 +122,11 @@ class Optimizer:
         for name, tensor in tensors.items():
             if name != "steps":
                 mine[name].copy_(tensor)
+
+
+def _in_order(weight: Tensor) -> Tensor:
+    """Return a weight as it lies in memory, its transpose where the layout is transposed."""
+    return weight.detach() if weight.is_contiguous() else weight.detach().T
 
 
 class Matrix:

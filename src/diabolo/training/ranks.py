@@ -141,7 +141,8 @@ class Several(Ranks):
         *marks, time_spent, interrupted = total[-len(tail) :].tolist()
         start = 0
         for p, mark in zip(parameters, marks, strict=True):
-            p.grad = total[start : start + p.numel()].view_as(p).to(p.dtype) if mark else None
+            mean = total[start : start + p.numel()].view_as(p)
+            p.grad = torch.empty_like(p).copy_(mean) if mark else None  # laid out in memory as the parameter is
             start += p.numel()
         return INTERRUPTED if interrupted else TIME if time_spent else ""
 

@@ -13,12 +13,20 @@ from torch import Tensor
 from diabolo.module import AutoencoderModule
 from diabolo.records import Batch
 
-__all__ = ["ENOUGH_ROWS", "MOST_ROWS", "CodeActivity", "PosteriorCollapseWarning", "collapse_message", "measure"]
+__all__ = [
+    "ENOUGH_ROWS",
+    "MOST_NUMBERS",
+    "MOST_ROWS",
+    "CodeActivity",
+    "PosteriorCollapseWarning",
+    "collapse_message",
+    "measure",
+]
 __all__ += ["posterior_moments"]
 
 ACTIVE = 0.01  # share of a unit's variance that must come from the row (Burda et al., 2016, with variances of about 1)
 ENOUGH_ROWS = 64  # held-out rows from which a variance is judged; with fewer all rows of fit are looked at
-MOST_ROWS = 4096  # and no more than this many
+MOST_ROWS, MOST_NUMBERS = 4096, 2**23  # and no more than this many, and numbers in them
 FEWEST_ROWS = 10  # a variance over fewer says little
 ELEMENTS = 2**21  # numbers of input in one batch
 

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Annotated, Literal
 
 import torch
+from torch import Tensor
 
 from diabolo.checks import Ge, Le, Lt
 from diabolo.declare import register, spec
@@ -15,6 +16,7 @@ from diabolo.module import AutoencoderModule
 from diabolo.parts.bottlenecks import Bottleneck, Identity
 from diabolo.parts.corruptions import Corruption, Masking
 from diabolo.parts.networks.base import ACTIVATIONS
+from diabolo.parts.networks.sparse import filled
 from diabolo.records import Batch, Schema, Trace
 from diabolo.zoo.variational import GaussianCode
 
@@ -36,6 +38,14 @@ class PartlyHidden(Masking):
         super().__init__(level)
         self.seen_weight = seen_weight
 
+    def damage(self, x: Tensor, level: Tensor | float) -> Tensor:
+        """Return ``x`` with choices blanked; on a CPU only they are drawn for, as they are few."""
+        if x.device.type != "cpu" or self.owner is not None:
+            return super().damage(x, level)
+        places = filled(x)
+        hidden = places[torch.rand(len(places)) < level]
+        return x.flatten().index_fill(0, hidden, 0.0).view_as(x)
+
 
 class ChoiceModule(AutoencoderModule):
     """An autoencoder of choices, which is judged by how well it finds those that were hidden from it."""
@@ -49,7 +59,7 @@ class ChoiceModule(AutoencoderModule):
         if not corrupt or not isinstance(self.corruption, PartlyHidden):
             return trace
         weight = self.corruption.seen_weight if self.training else 0.0
-        target = torch.where(trace.x_in == 0, batch.x, weight * batch.x)
+        target = batch.x.sub(trace.x_in, alpha=1.0 - weight)  # what is shown is the same as in the row
         return trace._replace(batch=batch._replace(x=target))
 
 
@@ -69,6 +79,7 @@ class Choices(BaseAutoencoder, ABC):
 
     _module = ChoiceModule
     _auto_shortcut = False  # what a row has is a poor guess of what it will have
+    _mostly_zero = True
     _amounts = "multinomial"  # not annotated, hence no parameter: the likelihood of amounts
 
     def _corruption(self, schema: Schema) -> Corruption | None:

@@ -30,6 +30,7 @@ from diabolo.records import Batch, Code, Schema
 from diabolo.training.rows import Rows
 from diabolo.zoo.activity import (
     ENOUGH_ROWS,
+    MOST_NUMBERS,
     MOST_ROWS,
     CodeActivity,
     PosteriorCollapseWarning,
@@ -59,7 +60,8 @@ class VariationalCode(BaseAutoencoder, ABC):
 
     def _findings(self, module: AutoencoderModule, train: Rows, held_out: Rows) -> list[str]:
         """Say so when most of the code is not in use."""
-        activity = measure(module, (held_out if len(held_out) >= ENOUGH_ROWS else train).head(MOST_ROWS))
+        many = max(ENOUGH_ROWS, min(MOST_ROWS, MOST_NUMBERS // train.schema.size))
+        activity = measure(module, (held_out if len(held_out) >= ENOUGH_ROWS else train).head(many))
         message = None if activity is None else collapse_message(activity, self._remedies())
         if message is None:
             return []

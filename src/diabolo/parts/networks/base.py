@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from diabolo.records import Schema
@@ -46,12 +47,18 @@ class Network(Protocol):
         ...
 
 
-def run_encoder(encoder: nn.Module, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
-    """Call an encoder with what it takes of row, context and mask."""
-    if getattr(encoder, "takes_mask", False):
-        h: Tensor = encoder(x, context, mask=mask)
-    else:
-        h = encoder(x) if context is None else encoder(x, context)
+def run_encoder(
+    encoder: nn.Module,
+    x: Tensor,
+    context: Tensor | None,
+    mask: Tensor | None,
+    weights: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """Call an encoder with what it takes of row, context and mask; with other ``weights`` than its own where they are given."""
+    takes_mask = getattr(encoder, "takes_mask", False)
+    told = (x, context) if takes_mask or context is not None else (x,)
+    options = {"mask": mask} if takes_mask else {}
+    h: Tensor = encoder(*told, **options) if weights is None else functional_call(encoder, weights, told, options)
     return h
 
 

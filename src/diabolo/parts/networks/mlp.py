@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diabolo.parts.networks.base import ACTIVATIONS
+from diabolo.parts.networks.sparse import SparseLinear
 from diabolo.records import Schema
 
 __all__ = ["MLP"]
@@ -32,6 +33,8 @@ class MLP:
         Whether a hidden layer adds its input to its output (projected where widths differ).
     shortcut : bool
         Whether each half has a linear map beside its layers, and adds the two.
+    mostly_zero : bool
+        Whether rows hold mostly zeros, which the encoder's first layer then leaves out.
     """
 
     def __init__(
@@ -42,9 +45,10 @@ class MLP:
         norm: str | None = None,
         residual: bool = False,
         shortcut: bool = False,
+        mostly_zero: bool = False,
     ):
         self.hidden = tuple(hidden)
-        self.shortcut = shortcut
+        self.shortcut, self.mostly_zero = shortcut, mostly_zero
         self.options: dict[str, Any] = {
             "activation": activation,
             "dropout": dropout,
@@ -54,7 +58,10 @@ class MLP:
 
     def encoder(self, schema: Schema, out: int, *, spatial: bool) -> nn.Module:
         """Return ``(B, *shape) -> (B, out)``."""
-        return self._half(schema.size + schema.context, self.hidden, out)
+        half = self._half(schema.size + schema.context, self.hidden, out)
+        if self.mostly_zero and isinstance(half, FullyConnected) and isinstance(half.body[0], nn.Linear):
+            half.body[0] = SparseLinear.like(half.body[0])
+        return half
 
     def decoder(self, schema: Schema, inp: int, params: int, *, spatial: bool) -> nn.Module:
         """Return ``(B, inp) -> (B, params * size)``."""
