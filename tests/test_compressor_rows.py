@@ -1,5 +1,6 @@
 """Tables and stacks of small images in files without loss: every cell and type comes back; the size is the likelihood's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -82,6 +83,48 @@ def test_values_that_fit_did_not_see_are_kept(table, tmp_path):
     odd.loc[3, "empty"] = -7
     model.compress(odd, tmp_path / "a.dbl")
     pd.testing.assert_frame_equal(model.decompress(tmp_path / "a.dbl"), odd, check_exact=True)
+
+
+def test_new_values_that_come_again_cost_little(tmp_path):
+    rng = np.random.default_rng(0)
+    label = rng.choice(["low", "high"], 6000, p=[0.8, 0.2])
+    frame = pd.DataFrame({"label": label, "n": rng.integers(0, 2000, 6000), "t": np.where(label == "low", "a", "b")})
+    model = Compressor(**QUICK | {"max_steps": 60}).fit(frame)
+    size = model.compress(frame, tmp_path / "a.dbl")
+    spelt = frame.assign(label=frame["label"] + ".")  # told as well as those they are like
+    assert model.compress(spelt, tmp_path / "b.dbl") < size + 60
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "b.dbl"), spelt)
+    coded = frame.assign(
+        n=np.where(frame["n"] < 1000, 10**15, frame["n"])
+    )  # halves the numbers, and one bit each for which
+    assert model.compress(coded, tmp_path / "c.dbl") < size
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "c.dbl"), coded)
+    mixed = frame.assign(t=rng.choice(["a", "b", "c", "d"], 6000))
+    mixed.loc[:50, "t"] = [f"single {i}" for i in range(51)]
+    assert model.compress(mixed, tmp_path / "d.dbl") < size + 6000 * 2 / 8 * 1.5 + 51 * 10
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "d.dbl"), mixed)
+
+
+def test_files_of_the_kind_before_are_read(table, tmp_path):
+    frame, model = table
+    model.compress(frame, tmp_path / "a.dbl")
+    with ContainerReader(tmp_path / "a.dbl") as file:
+        pieces = [file.read(i) for i in range(len(file.pieces))]
+    with ContainerWriter(tmp_path / "b.dbl", min(row_codes.KINDS), model._coder().fingerprint) as old:
+        for piece in pieces:  # which differ where values are new, and none is here
+            old.write(piece)
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "b.dbl"), frame, check_exact=True)
+
+
+def test_a_network_is_as_wide_as_pays():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 30, (400, 6))
+    small = Compressor(**QUICK).fit(X)
+    more = Compressor(**QUICK).fit(np.concatenate([X] * 100))
+    wide = Compressor(width=96, **QUICK).fit(X)
+    widths = [m.module_.place.weight.shape[1] for m in (small, more, wide)]
+    assert widths[0] < widths[1] <= 128
+    assert widths[2] == 96
 
 
 def test_other_libraries(tmp_path):
@@ -261,7 +304,8 @@ def test_bytes_that_match_their_checksum_but_no_writer_made(table, tmp_path):
     with ContainerReader(tmp_path / "a.dbl") as file:
         head = file.read(0)
     rng = np.random.default_rng(1)
-    sides = [b"0", b"[]", b"{}", b"[[1],[2]]", b"null", b"[" * 20, b"\xff"]
+    new = [[[[], [[1, 2, [["1", 2]]]]]] * 13, [[[], [[1, "a", 3]]]] * 13, [[[], [[1, 9**9, [[5, 1], [6, -1]]]]]] * 13]
+    sides = [b"0", b"[]", b"{}", b"[[1],[2]]", b"null", b"[" * 20, b"\xff", *(json.dumps(n).encode() for n in new)]
     for i in range(60):
         with ContainerWriter(tmp_path / "a.dbl", row_codes.ROWS, model._coder().fingerprint) as file:
             file.write(head if i % 3 else rng.bytes(30))

@@ -105,11 +105,19 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         Any,
         "how far floating-point numbers of tables may be off: a number, or a dict by column; None keeps every bit",
     ] = None
+    width: Annotated[
+        int | None,
+        Ge(8),
+        "of the network without loss; None is the width with which one file of the rows of fit and the model folder are small "
+        "together. With 128 files of many more rows are a little smaller, and the folder several times as large",
+    ] = None
     patches: Annotated[int, Ge(2), "of 128 x 128 pixels to learn from"] = 2048
     max_steps: Annotated[int, Ge(1), "steps of the optimiser"] = 3000
     batch_size: Annotated[int | None, Ge(2), "patches or rows of a step; None takes 16 patches, or 256 rows"] = None
     max_time: Annotated[float | None, Gt(0), "seconds after which training ends; what was learned is kept"] = None
-    learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 1e-3
+    learning_rate: Annotated[
+        float | None, Gt(0), "step size after warm-up; None takes 1e-3 of images with loss, 3e-3 of all else"
+    ] = None
     device: Annotated[str, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; files are decoded on the CPU always"] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
@@ -146,20 +154,26 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         if self.lossless or not are_pictures(X):
             self.__dict__.pop("channels_", None)
             with seeded(seed, device):
-                coder, self.history_ = learn_rows(X, self.max_error, partial(self._settings, device, seed))
+                coder, self.history_ = learn_rows(
+                    X, self.max_error, self.width, partial(self._settings, device, seed, 3e-3)
+                )
             self._take(coder)
             return self
         if self.max_error is not None:
             raise ParameterError("max_error is for tables; images are compressed by quality or bits_per_pixel")
         with seeded(seed, device):
             images, self.history_ = learn_images(
-                X, self.patches, self.max_steps, partial(self._settings, device, seed), np.random.default_rng(seed)
+                X,
+                self.patches,
+                self.max_steps,
+                partial(self._settings, device, seed, 1e-3),
+                np.random.default_rng(seed),
             )
         self.channels_ = images.module.channels
         self._take(images)
         return self
 
-    def _settings(self, device: torch.device, seed: int, n: int, batch_size: int) -> Settings:
+    def _settings(self, device: torch.device, seed: int, learning_rate: float, n: int, batch_size: int) -> Settings:
         """Return how to learn from ``n`` patches or rows."""
         precision = resolve_precision(self.precision, device)
         if self.precision == "auto" and (device.type == "cuda" or (device.type == "cpu" and bfloat16_is_fast())):
@@ -168,7 +182,7 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         return Settings(
             max_epochs=math.ceil(self.max_steps / math.ceil(n / batch_size)),
             batch_size=batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or learning_rate,
             gradient_clip=1.0,
             max_time=self.max_time,
             device=device,

@@ -175,7 +175,8 @@ class TableLayout(Layout):
 
     def put(self, writer: SymbolWriter, rows: Rows) -> Any:
         """Write places in bins."""
-        rest = [c.put(writer, *more) for c, more in zip(self.columns, rows.more, strict=True)]
+        told = [c.put(writer, *more) for c, more in zip(self.columns, rows.more, strict=True)]
+        rest = [[rest, news] if news else rest for rest, news in told]
         return rest if any(rest) else 0
 
     def get(self, reader: SymbolReader, symbols: NDArray[np.int64], rest: Any) -> Found:
@@ -185,7 +186,13 @@ class TableLayout(Layout):
             raise MalformedError("values of columns are not there")
         parts: list[Any] = []
         for j, (column, values) in enumerate(zip(self.columns, given, strict=True)):
-            parts.append(column.get(reader, symbols[:, j], iter(values)))
+            news = {}
+            if len(values) == 2 and all(isinstance(v, list) for v in values):
+                try:
+                    values, news = values[0], {int(number): more for number, *more in values[1]}
+                except (TypeError, ValueError):
+                    raise MalformedError("new values of columns are no list") from None
+            parts.append(column.get(reader, symbols[:, j], iter(values), news))
         return Found([*parts, symbols == 0])
 
     def joined(self, found: list[Found], head: dict[str, Any]) -> Any:
