@@ -20,7 +20,7 @@ from diabolo import Compressor
 from diabolo.checks import ParameterError
 from diabolo.parts.exact import exactly
 from diabolo.tasks import row_codes
-from diabolo.tasks.autoregressive import ColumnNetwork, PixelNetwork
+from diabolo.tasks.autoregressive import ColourNetwork, ColumnNetwork, PixelNetwork
 from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter, varint
 
 pytest.importorskip("constriction")
@@ -88,7 +88,7 @@ def test_values_that_fit_did_not_see_are_kept(table, tmp_path):
 def test_new_values_that_come_again_cost_little(tmp_path):
     rng = np.random.default_rng(0)
     label = rng.choice(["low", "high"], 6000, p=[0.8, 0.2])
-    frame = pd.DataFrame({"label": label, "n": rng.integers(0, 2000, 6000), "t": np.where(label == "low", "a", "b")})
+    frame = pd.DataFrame({"label": label, "n": rng.integers(0, 2000, 6000), "t": rng.choice(["a", "b"], 6000)})
     model = Compressor(**QUICK | {"max_steps": 60}).fit(frame)
     size = model.compress(frame, tmp_path / "a.dbl")
     spelt = frame.assign(label=frame["label"] + ".")  # told as well as those they are like
@@ -122,7 +122,7 @@ def test_a_network_is_as_wide_as_pays():
     small = Compressor(**QUICK).fit(X)
     more = Compressor(**QUICK).fit(np.concatenate([X] * 100))
     wide = Compressor(width=96, **QUICK).fit(X)
-    widths = [m.module_.place.weight.shape[1] for m in (small, more, wide)]
+    widths = [m.module_.width for m in (small, more, wide)]
     assert widths[0] < widths[1] <= 128
     assert widths[2] == 96
 
@@ -238,13 +238,33 @@ def test_images_come_back_and_learning_shows(digits, tmp_path):
     np.testing.assert_array_equal(model.decompress(tmp_path / "a.dbl", items=3), odd[3])
 
 
+def test_colour_images_come_back_and_channels_tell_of_each_other(tmp_path):
+    from sklearn.datasets import load_sample_image
+
+    photo = load_sample_image("china.jpg")
+    images = photo[:400, :640].reshape(25, 16, 40, 16, 3).swapaxes(1, 2).reshape(-1, 16, 16, 3)
+    model = Compressor(lossless=True, **QUICK | {"max_steps": 60, "batch_size": 64}).fit(images[:900])
+    size = model.compress(images[900:], tmp_path / "a.dbl")
+    back = model.decompress(tmp_path / "a.dbl")
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, images[900:])
+    assert size < len(zlib.compress(images[900:].tobytes(), 9)) * 0.85
+    odd = images[:3].astype(np.int32) * 5
+    model.compress(odd, tmp_path / "a.dbl")
+    np.testing.assert_array_equal(model.decompress(tmp_path / "a.dbl", items=slice(1, 3)), odd[1:])
+    model.save(tmp_path / "model")
+    assert diabolo.load(tmp_path / "model").fingerprint_ == model.fingerprint_
+
+
 def test_pixels_and_columns_are_told_by_those_before_them_alone():
     torch.manual_seed(0)
     pixels, columns = PixelNetwork((5, 4), 3, 8), ColumnNetwork([3] * 20, 8)
+    colours = ColourNetwork((2, 5, 2), 3, 8)
     x = torch.randint(0, 3, (6, 20))
     for network, cost in (
         (pixels, pixels.nats(x.view(6, 5, 4), share=1.0)),
         (columns, columns.nats(x)),
+        (colours, colours.nats(x.view(6, 2, 5, 2), share=1.0)),
     ):
         twin, total = exactly(network), torch.zeros(6, dtype=torch.float64)
         with torch.inference_mode():
@@ -345,8 +365,8 @@ def test_wrong_input_is_named(table, digits, tmp_path):
         Compressor(max_error={"age": 1.0}, **QUICK).fit(frame)
     with pytest.raises(ParameterError, match="max_error is for tables"):
         Compressor(max_error=1.0, lossless=True, **QUICK).fit(digits[0])
-    with pytest.raises(ValueError, match="stack of grey images"):
-        Compressor(lossless=True, **QUICK).fit(np.zeros((3, 4, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match="expected a stack of images"):
+        Compressor(lossless=True, **QUICK).fit(np.zeros((3, 4, 5, 7), np.uint8))
     with pytest.raises(ValueError, match="whole numbers of at most 32 bits"):
         Compressor(lossless=True, **QUICK).fit(np.zeros((3, 4, 5)))
     with pytest.raises(ValueError, match=r"of the shape \(n, 8, 8\)"):

@@ -47,15 +47,15 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
     transform back to pixels, is computed in numbers that every machine sums alike: a file decodes to the same pixels anywhere,
     with any number of threads.
 
-    Tables, and with ``lossless`` stacks of small grey images, come back as they were: a network tells each value from those
-    before it in its row, and the range coder writes it under what was told. Values that ``fit`` did not see cost more and are
-    kept.
+    Tables, and with ``lossless`` stacks of small images, grey or in colour, come back as they were: a network tells each value
+    from those before it in its row, and the range coder writes it under what was told. Values that ``fit`` did not see cost more,
+    and less where they come again; they are kept.
 
     {parameters}
 
     Attributes
     ----------
-    module_ : ImageCodec, ColumnNetwork or PixelNetwork
+    module_ : ImageCodec, ColumnNetwork, PixelNetwork or ColourNetwork
         The network.
     history_ : History
         Bits per pixel plus the weighted squared error over the epochs; without loss nats per row.
@@ -99,7 +99,7 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
     """
 
     lossless: Annotated[
-        bool, "whether stacks of grey images of one size come back as they were, as tables always do"
+        bool, "whether stacks of small images of one size come back as they were, as tables always do"
     ] = False
     max_error: Annotated[
         Any,
@@ -133,7 +133,8 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         ----------
         X : list or stack of images, frame, or ndarray of shape (n_rows, n_columns)
             Images are ``(n, height, width)``, ``(n, channels, height, width)``, ``(n, height, width, channels)``, or a list of
-            any sizes; with ``lossless`` a stack ``(n, height, width)`` of whole numbers. Frames of pandas, polars and pyarrow
+            any sizes; with ``lossless`` a stack ``(n, height, width)`` or ``(n, height, width, channels)`` of
+            whole numbers. Frames of pandas, polars and pyarrow
             have columns of numbers, booleans, text, categories, dates, times and durations, with missing cells.
         y : None
             Ignored.

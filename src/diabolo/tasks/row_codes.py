@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diabolo.parts.exact import STEP, exactly
-from diabolo.tasks.autoregressive import ColumnNetwork, PixelNetwork
+from diabolo.tasks.autoregressive import ColourNetwork, ColumnNetwork, PixelNetwork
 from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter, Varints, varint
 from diabolo.tasks.row_layouts import Layout, PixelLayout, layout_from
 from diabolo.tasks.row_state import coarsened, packed, unpacked
@@ -43,7 +43,7 @@ class RowCoder:
 
     Parameters
     ----------
-    module : ColumnNetwork or PixelNetwork
+    module : ColumnNetwork, PixelNetwork or ColourNetwork
         Fitted, on the CPU.
     layout : Layout
         How rows become symbols.
@@ -57,10 +57,12 @@ class RowCoder:
         self._counts = _exponential()
 
     @staticmethod
-    def network(layout: Layout, width: int) -> ColumnNetwork | PixelNetwork:
+    def network(layout: Layout, width: int) -> ColumnNetwork | PixelNetwork | ColourNetwork:
         """Return a network for rows of a layout."""
         if isinstance(layout, PixelLayout):
-            return PixelNetwork(cast("tuple[int, int]", layout.shape), len(layout.values), width)
+            kind: Any = PixelNetwork if len(layout.shape) == 2 else ColourNetwork
+            found: PixelNetwork | ColourNetwork = kind(layout.shape, len(layout.values), width)
+            return found
         return ColumnNetwork(layout.sizes, width)
 
     @classmethod
@@ -72,8 +74,7 @@ class RowCoder:
             alone += float((counts * np.log2(len(column) / np.maximum(counts, 1))).sum())
         most, least = WIDTHS
         sizes = range(most, least, -8)
-        with torch.device("meta"):  # nothing is drawn
-            weights = {w: sum(p.numel() for p in cls.network(layout, w).parameters()) for w in sizes}
+        weights = {w: sum(p.numel() for p in cls.network(layout, w).parameters()) for w in sizes}
         return next((w for w in sizes if weights[w] * BITS < SHARE * alone), least)
 
     @classmethod
@@ -200,7 +201,7 @@ class RowCoder:
         meta, tensors = self.layout.state()
         weights = {f"module:{k}": torch.round(v / self.step).long() for k, v in self.module.state_dict().items()}
         heads, data = packed(weights | {f"layout:{k}": v for k, v in tensors.items()})
-        return meta | {"packed": heads, "step": self.step, "width": self.module.place.weight.shape[1]}, {"rows": data}
+        return meta | {"packed": heads, "step": self.step, "width": self.module.width}, {"rows": data}
 
     @classmethod
     def from_state(cls, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Self:

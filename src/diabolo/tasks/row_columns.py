@@ -228,13 +228,13 @@ class ColumnCode:
     def _alike(self, new: Counter[str]) -> dict[str, int]:
         """Return, for texts that fit did not see and that come again, the bin of the text that is spelt most alike."""
         alone = {
-            key: i + 1
+            str(json.loads(key)): i + 1
             for i, key in enumerate(self.keys[: len(self.bounds) - 1])
             if self.bounds[i + 1] - self.bounds[i] == 1
         }
         found: dict[str, int] = {}
         for key, count in new.most_common(LIKE):
-            near = difflib.get_close_matches(key, alone, 1, 0.7) if count > 1 else []
+            near = difflib.get_close_matches(str(json.loads(key)), alone, 1, 0.7) if count > 1 else []
             found |= {key: alone[near[0]]} if near else {}
         return found
 
