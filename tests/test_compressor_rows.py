@@ -296,6 +296,7 @@ def test_saved_and_loaded_it_is_the_same_model(table, digits, tmp_path):
         model.save(tmp_path / "model")
         again = diabolo.load(tmp_path / "model")
         assert again.fingerprint_ == model.fingerprint_
+        assert again.n_features_in_ == X[0].size if isinstance(X, np.ndarray) else X.shape[1]
         for m in (model, again):
             m.compress(X[:40], tmp_path / f"{m is model}.dbl")
         assert (tmp_path / "True.dbl").read_bytes() == (tmp_path / "False.dbl").read_bytes()

@@ -28,7 +28,7 @@ from diabolo.tasks.image_transform import ImageCodec
 from diabolo.tasks.pictures import Picture, are_pictures, read_pictures
 from diabolo.tasks.row_codes import RowCoder
 from diabolo.tasks.symbols import MalformedError
-from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
+from diabolo.training.device import resolve_device, resolve_precision
 from diabolo.training.loop import Settings
 
 __all__ = ["Compressor"]
@@ -63,6 +63,8 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         Of an image that is compressed with loss.
     fingerprint_ : str
         Names the fitted model; files carry it.
+    n_features_in_ : int
+        Channels of images that are compressed with loss; without it numbers or cells of a row.
 
     References
     ----------
@@ -176,9 +178,6 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
 
     def _settings(self, device: torch.device, seed: int, learning_rate: float, n: int, batch_size: int) -> Settings:
         """Return how to learn from ``n`` patches or rows."""
-        precision = resolve_precision(self.precision, device)
-        if self.precision == "auto" and (device.type == "cuda" or (device.type == "cpu" and bfloat16_is_fast())):
-            precision = "bfloat16"
         batch_size = self.batch_size or batch_size
         return Settings(
             max_epochs=math.ceil(self.max_steps / math.ceil(n / batch_size)),
@@ -187,7 +186,7 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
             gradient_clip=1.0,
             max_time=self.max_time,
             device=device,
-            precision=precision,
+            precision=resolve_precision(self.precision, device, half_on=("cuda", "cpu")),
             verbose=self.verbose,
             valid_seed=seed,
         )
@@ -342,6 +341,7 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
     def _take(self, coder: ImageCoder | RowCoder) -> None:
         self._own_coder, self.module_ = coder, coder.module
         self.fingerprint_ = coder.fingerprint.hex()
+        self.n_features_in_ = coder.layout.width if isinstance(coder, RowCoder) else coder.module.channels
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         coder = self._coder()
