@@ -356,7 +356,7 @@ def test_impossible_rates(fitted, tmp_path, options, said):
 
 
 def test_what_is_no_image(fitted, tmp_path):
-    with pytest.raises(ValueError, match="expected a stack of grey images"):
+    with pytest.raises(ValueError, match="expected a stack of images"):
         Compressor().fit(np.zeros(5))
     with pytest.raises(ValueError, match="expected images"):
         fitted.compress("photo.png", tmp_path / "a.dbl")

@@ -1,5 +1,6 @@
 """Tables and stacks of small images in files without loss: every cell and type comes back; the size is the likelihood's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from diabolo import Compressor
 from diabolo.checks import ParameterError
 from diabolo.parts.exact import exactly
 from diabolo.tasks import row_codes
-from diabolo.tasks.autoregressive import ColumnNetwork, PixelNetwork
+from diabolo.tasks.autoregressive import ColourNetwork, ColumnNetwork, PixelNetwork
 from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter, varint
 
 pytest.importorskip("constriction")
@@ -82,6 +83,48 @@ def test_values_that_fit_did_not_see_are_kept(table, tmp_path):
     odd.loc[3, "empty"] = -7
     model.compress(odd, tmp_path / "a.dbl")
     pd.testing.assert_frame_equal(model.decompress(tmp_path / "a.dbl"), odd, check_exact=True)
+
+
+def test_new_values_that_come_again_cost_little(tmp_path):
+    rng = np.random.default_rng(0)
+    label = rng.choice(["low", "high"], 6000, p=[0.8, 0.2])
+    frame = pd.DataFrame({"label": label, "n": rng.integers(0, 2000, 6000), "t": rng.choice(["a", "b"], 6000)})
+    model = Compressor(**QUICK | {"max_steps": 60}).fit(frame)
+    size = model.compress(frame, tmp_path / "a.dbl")
+    spelt = frame.assign(label=frame["label"] + ".")  # told as well as those they are like
+    assert model.compress(spelt, tmp_path / "b.dbl") < size + 60
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "b.dbl"), spelt)
+    coded = frame.assign(
+        n=np.where(frame["n"] < 1000, 10**15, frame["n"])
+    )  # halves the numbers, and one bit each for which
+    assert model.compress(coded, tmp_path / "c.dbl") < size
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "c.dbl"), coded)
+    mixed = frame.assign(t=rng.choice(["a", "b", "c", "d"], 6000))
+    mixed.loc[:50, "t"] = [f"single {i}" for i in range(51)]
+    assert model.compress(mixed, tmp_path / "d.dbl") < size + 6000 * 2 / 8 * 1.5 + 51 * 10
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "d.dbl"), mixed)
+
+
+def test_files_of_the_kind_before_are_read(table, tmp_path):
+    frame, model = table
+    model.compress(frame, tmp_path / "a.dbl")
+    with ContainerReader(tmp_path / "a.dbl") as file:
+        pieces = [file.read(i) for i in range(len(file.pieces))]
+    with ContainerWriter(tmp_path / "b.dbl", min(row_codes.KINDS), model._coder().fingerprint) as old:
+        for piece in pieces:  # which differ where values are new, and none is here
+            old.write(piece)
+    pd.testing.assert_frame_equal(model.decompress(tmp_path / "b.dbl"), frame, check_exact=True)
+
+
+def test_a_network_is_as_wide_as_pays():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 30, (400, 6))
+    small = Compressor(**QUICK).fit(X)
+    more = Compressor(**QUICK).fit(np.concatenate([X] * 100))
+    wide = Compressor(width=96, **QUICK).fit(X)
+    widths = [m.module_.width for m in (small, more, wide)]
+    assert widths[0] < widths[1] <= 128
+    assert widths[2] == 96
 
 
 def test_other_libraries(tmp_path):
@@ -195,13 +238,33 @@ def test_images_come_back_and_learning_shows(digits, tmp_path):
     np.testing.assert_array_equal(model.decompress(tmp_path / "a.dbl", items=3), odd[3])
 
 
+def test_colour_images_come_back_and_channels_tell_of_each_other(tmp_path):
+    from sklearn.datasets import load_sample_image
+
+    photo = load_sample_image("china.jpg")
+    images = photo[:400, :640].reshape(25, 16, 40, 16, 3).swapaxes(1, 2).reshape(-1, 16, 16, 3)
+    model = Compressor(lossless=True, **QUICK | {"max_steps": 60, "batch_size": 64}).fit(images[:900])
+    size = model.compress(images[900:], tmp_path / "a.dbl")
+    back = model.decompress(tmp_path / "a.dbl")
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, images[900:])
+    assert size < len(zlib.compress(images[900:].tobytes(), 9)) * 0.85
+    odd = images[:3].astype(np.int32) * 5
+    model.compress(odd, tmp_path / "a.dbl")
+    np.testing.assert_array_equal(model.decompress(tmp_path / "a.dbl", items=slice(1, 3)), odd[1:])
+    model.save(tmp_path / "model")
+    assert diabolo.load(tmp_path / "model").fingerprint_ == model.fingerprint_
+
+
 def test_pixels_and_columns_are_told_by_those_before_them_alone():
     torch.manual_seed(0)
     pixels, columns = PixelNetwork((5, 4), 3, 8), ColumnNetwork([3] * 20, 8)
+    colours = ColourNetwork((2, 5, 2), 3, 8)
     x = torch.randint(0, 3, (6, 20))
     for network, cost in (
         (pixels, pixels.nats(x.view(6, 5, 4), share=1.0)),
         (columns, columns.nats(x)),
+        (colours, colours.nats(x.view(6, 2, 5, 2), share=1.0)),
     ):
         twin, total = exactly(network), torch.zeros(6, dtype=torch.float64)
         with torch.inference_mode():
@@ -233,6 +296,7 @@ def test_saved_and_loaded_it_is_the_same_model(table, digits, tmp_path):
         model.save(tmp_path / "model")
         again = diabolo.load(tmp_path / "model")
         assert again.fingerprint_ == model.fingerprint_
+        assert again.n_features_in_ == X[0].size if isinstance(X, np.ndarray) else X.shape[1]
         for m in (model, again):
             m.compress(X[:40], tmp_path / f"{m is model}.dbl")
         assert (tmp_path / "True.dbl").read_bytes() == (tmp_path / "False.dbl").read_bytes()
@@ -261,7 +325,8 @@ def test_bytes_that_match_their_checksum_but_no_writer_made(table, tmp_path):
     with ContainerReader(tmp_path / "a.dbl") as file:
         head = file.read(0)
     rng = np.random.default_rng(1)
-    sides = [b"0", b"[]", b"{}", b"[[1],[2]]", b"null", b"[" * 20, b"\xff"]
+    new = [[[[], [[1, 2, [["1", 2]]]]]] * 13, [[[], [[1, "a", 3]]]] * 13, [[[], [[1, 9**9, [[5, 1], [6, -1]]]]]] * 13]
+    sides = [b"0", b"[]", b"{}", b"[[1],[2]]", b"null", b"[" * 20, b"\xff", *(json.dumps(n).encode() for n in new)]
     for i in range(60):
         with ContainerWriter(tmp_path / "a.dbl", row_codes.ROWS, model._coder().fingerprint) as file:
             file.write(head if i % 3 else rng.bytes(30))
@@ -301,8 +366,8 @@ def test_wrong_input_is_named(table, digits, tmp_path):
         Compressor(max_error={"age": 1.0}, **QUICK).fit(frame)
     with pytest.raises(ParameterError, match="max_error is for tables"):
         Compressor(max_error=1.0, lossless=True, **QUICK).fit(digits[0])
-    with pytest.raises(ValueError, match="stack of grey images"):
-        Compressor(lossless=True, **QUICK).fit(np.zeros((3, 4, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match="expected a stack of images"):
+        Compressor(lossless=True, **QUICK).fit(np.zeros((3, 4, 5, 7), np.uint8))
     with pytest.raises(ValueError, match="whole numbers of at most 32 bits"):
         Compressor(lossless=True, **QUICK).fit(np.zeros((3, 4, 5)))
     with pytest.raises(ValueError, match=r"of the shape \(n, 8, 8\)"):

@@ -102,7 +102,7 @@ def test_without_a_mask_what_is_found_is_filled(fitted, monkeypatch):
     assert found.dtype == bool
     assert found.shape == mask.shape
     # a network that knows what white is
-    monkeypatch.setattr(fitted.module_.finder, "forward", lambda x: x - 0.9)
+    monkeypatch.setattr(fitted.module_.finder, "forward", lambda x: 100 * (x - 0.9))
     (found,) = fitted.find_damage([damaged])
     np.testing.assert_array_equal(found, binary_dilation(mask, np.ones((3, 3))))
     (restored,) = fitted.transform([damaged])
@@ -110,6 +110,17 @@ def test_without_a_mask_what_is_found_is_filled(fitted, monkeypatch):
     assert error(clean, restored, mask) < 0.3 * error(clean, damaged, mask)
     stack = fitted.find_damage(np.stack([damaged, damaged]))
     np.testing.assert_array_equal(stack, np.stack([found, found]))
+
+
+def test_what_is_likely_counts_where_it_touches_what_is_sure(fitted, monkeypatch):
+    odds = torch.full((1, 1, 40, 40), -9.0)
+    odds[..., 5, 3:30] = -1.0  # a line, of which a part is plain to see
+    odds[..., 5, 20] = 3.0
+    odds[..., 30, 3:30] = -1.0  # and one that may be part of the picture
+    monkeypatch.setattr(fitted.module_.finder, "forward", lambda x: odds.expand(len(x), -1, -1, -1))
+    (found,) = fitted.find_damage([np.zeros((40, 40), np.uint8)])
+    assert found[5, 3:30].all()
+    assert not found[8:].any()
 
 
 def test_the_finder_learns_what_damage_looks_like():

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from diabolo.cli.catalog import UsageError
 from diabolo.cli.data import say
 
-__all__ = ["PictureFile", "by_channels", "list_pictures", "read_alike", "read_picture", "work_through", "write_picture"]
+__all__ = [
+    "PictureFile",
+    "by_channels",
+    "each",
+    "list_pictures",
+    "read_alike",
+    "read_picture",
+    "work_through",
+    "write_picture",
+]
 
 LEARNED = 400  # files that are learned from at most
 LARGEST = 500_000_000  # pixels that a file may claim to have
@@ -140,25 +149,39 @@ def work_through(
     int, int
         How many were written, and how many were not.
     """
+    if many:
+        output.mkdir(parents=True, exist_ok=True)
+
+    def one(path: Path, target: Path) -> None:
+        file = read_picture(path)
+        write_picture(target, work(file), file.alpha)
+
+    targets = [output / path.name if many else output for path in files]
+    failed = each(files, targets, one, quiet=quiet)
+    if failed == len(files):
+        raise ValueError(f"none of {failed} images could be read and written")
+    return len(files) - failed, failed
+
+
+def each(files: list[Path], targets: list[Path], work: Callable[[Path, Path], None], *, quiet: bool) -> int:
+    """Work on files one by one; of several those that fail are named, and the others go on. Return how many failed."""
     from rich.console import Console
     from rich.progress import track
 
     failed = 0
-    if many:
-        output.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
-    for path in track(files, "images", console=console, disable=quiet or not many, transient=True):
+    several = len(files) > 1
+    pairs = list(zip(files, targets, strict=True))
+    for path, target in track(
+        pairs, "files", console=Console(stderr=True), disable=quiet or not several, transient=True
+    ):
         try:
-            file = read_picture(path)
-            write_picture(output / path.name if many else output, work(file), file.alpha)
+            work(path, target)
         except ValueError as error:
-            if not many:
+            if not several:
                 raise
             say(f"error: {error}")
             failed += 1
-    if failed == len(files):
-        raise ValueError(f"none of {failed} images could be read and written")
-    return len(files) - failed, failed
+    return failed
 
 
 def write_picture(path: Path, pixels: NDArray[Any], alpha: NDArray[Any] | None) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diabolo.cli.models import STDIN
 from diabolo.data.spelling import MISSING
 
-__all__ = ["read_csv"]
+__all__ = ["cells_of", "read_csv"]
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 DELIMITERS = "\t;|,"  # a comma last: it also occurs inside numbers and text
@@ -42,6 +42,16 @@ def read_csv(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
     ValueError
         When the text is no table.
     """
+    columns, named = _cells(path)
+    return {name: _convert(cells) for name, cells in columns.items()}, named
+
+
+def cells_of(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read a table as :func:`read_csv` does, every cell as it is written."""
+    return _cells(path)[0]
+
+
+def _cells(path: Path) -> tuple[dict[str, tuple[str, ...]], bool]:
     where = str(path)
     try:
         text = sys.stdin.read().removeprefix("\ufeff") if path == STDIN else path.read_text(encoding="utf-8-sig")
@@ -57,7 +67,7 @@ def read_csv(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
     if not body:
         raise ValueError(f"{where} has a header and no rows")
     names = _header(lines[0], where) if named else [f"x{j}" for j in range(len(lines[0]))]
-    return {name: _convert(cells) for name, cells in zip(names, zip(*body, strict=True), strict=True)}, named
+    return dict(zip(names, zip(*body, strict=True), strict=True)), named
 
 
 def _split(text: str, where: str) -> list[list[str]]:

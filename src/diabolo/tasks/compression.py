@@ -28,7 +28,7 @@ from diabolo.tasks.image_transform import ImageCodec
 from diabolo.tasks.pictures import Picture, are_pictures, read_pictures
 from diabolo.tasks.row_codes import RowCoder
 from diabolo.tasks.symbols import MalformedError
-from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
+from diabolo.training.device import resolve_device, resolve_precision
 from diabolo.training.loop import Settings
 
 __all__ = ["Compressor"]
@@ -47,15 +47,15 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
     transform back to pixels, is computed in numbers that every machine sums alike: a file decodes to the same pixels anywhere,
     with any number of threads.
 
-    Tables, and with ``lossless`` stacks of small grey images, come back as they were: a network tells each value from those
-    before it in its row, and the range coder writes it under what was told. Values that ``fit`` did not see cost more and are
-    kept.
+    Tables, and with ``lossless`` stacks of small images, grey or in colour, come back as they were: a network tells each value
+    from those before it in its row, and the range coder writes it under what was told. Values that ``fit`` did not see cost more,
+    and less where they come again; they are kept.
 
     {parameters}
 
     Attributes
     ----------
-    module_ : ImageCodec, ColumnNetwork or PixelNetwork
+    module_ : ImageCodec, ColumnNetwork, PixelNetwork or ColourNetwork
         The network.
     history_ : History
         Bits per pixel plus the weighted squared error over the epochs; without loss nats per row.
@@ -63,6 +63,8 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         Of an image that is compressed with loss.
     fingerprint_ : str
         Names the fitted model; files carry it.
+    n_features_in_ : int
+        Channels of images that are compressed with loss; without it numbers or cells of a row.
 
     References
     ----------
@@ -99,17 +101,25 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
     """
 
     lossless: Annotated[
-        bool, "whether stacks of grey images of one size come back as they were, as tables always do"
+        bool, "whether stacks of small images of one size come back as they were, as tables always do"
     ] = False
     max_error: Annotated[
         Any,
         "how far floating-point numbers of tables may be off: a number, or a dict by column; None keeps every bit",
     ] = None
+    width: Annotated[
+        int | None,
+        Ge(8),
+        "of the network without loss; None is the width with which one file of the rows of fit and the model folder are small "
+        "together. With 128 files of many more rows are a little smaller, and the folder several times as large",
+    ] = None
     patches: Annotated[int, Ge(2), "of 128 x 128 pixels to learn from"] = 2048
     max_steps: Annotated[int, Ge(1), "steps of the optimiser"] = 3000
     batch_size: Annotated[int | None, Ge(2), "patches or rows of a step; None takes 16 patches, or 256 rows"] = None
     max_time: Annotated[float | None, Gt(0), "seconds after which training ends; what was learned is kept"] = None
-    learning_rate: Annotated[float, Gt(0), "step size after warm-up"] = 1e-3
+    learning_rate: Annotated[
+        float | None, Gt(0), "step size after warm-up; None takes 1e-3 of images with loss, 3e-3 of all else"
+    ] = None
     device: Annotated[str, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; files are decoded on the CPU always"] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
@@ -125,7 +135,8 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         ----------
         X : list or stack of images, frame, or ndarray of shape (n_rows, n_columns)
             Images are ``(n, height, width)``, ``(n, channels, height, width)``, ``(n, height, width, channels)``, or a list of
-            any sizes; with ``lossless`` a stack ``(n, height, width)`` of whole numbers. Frames of pandas, polars and pyarrow
+            any sizes; with ``lossless`` a stack ``(n, height, width)`` or ``(n, height, width, channels)`` of
+            whole numbers. Frames of pandas, polars and pyarrow
             have columns of numbers, booleans, text, categories, dates, times and durations, with missing cells.
         y : None
             Ignored.
@@ -146,33 +157,36 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         if self.lossless or not are_pictures(X):
             self.__dict__.pop("channels_", None)
             with seeded(seed, device):
-                coder, self.history_ = learn_rows(X, self.max_error, partial(self._settings, device, seed))
+                coder, self.history_ = learn_rows(
+                    X, self.max_error, self.width, partial(self._settings, device, seed, 3e-3)
+                )
             self._take(coder)
             return self
         if self.max_error is not None:
             raise ParameterError("max_error is for tables; images are compressed by quality or bits_per_pixel")
         with seeded(seed, device):
             images, self.history_ = learn_images(
-                X, self.patches, self.max_steps, partial(self._settings, device, seed), np.random.default_rng(seed)
+                X,
+                self.patches,
+                self.max_steps,
+                partial(self._settings, device, seed, 1e-3),
+                np.random.default_rng(seed),
             )
         self.channels_ = images.module.channels
         self._take(images)
         return self
 
-    def _settings(self, device: torch.device, seed: int, n: int, batch_size: int) -> Settings:
+    def _settings(self, device: torch.device, seed: int, learning_rate: float, n: int, batch_size: int) -> Settings:
         """Return how to learn from ``n`` patches or rows."""
-        precision = resolve_precision(self.precision, device)
-        if self.precision == "auto" and (device.type == "cuda" or (device.type == "cpu" and bfloat16_is_fast())):
-            precision = "bfloat16"
         batch_size = self.batch_size or batch_size
         return Settings(
             max_epochs=math.ceil(self.max_steps / math.ceil(n / batch_size)),
             batch_size=batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or learning_rate,
             gradient_clip=1.0,
             max_time=self.max_time,
             device=device,
-            precision=precision,
+            precision=resolve_precision(self.precision, device, half_on=("cuda", "cpu")),
             verbose=self.verbose,
             valid_seed=seed,
         )
@@ -327,6 +341,7 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
     def _take(self, coder: ImageCoder | RowCoder) -> None:
         self._own_coder, self.module_ = coder, coder.module
         self.fingerprint_ = coder.fingerprint.hex()
+        self.n_features_in_ = coder.layout.width if isinstance(coder, RowCoder) else coder.module.channels
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         coder = self._coder()

@@ -118,6 +118,12 @@ class ContainerReader:
             raise self.damaged(f"piece {number} does not match its checksum")
         return data
 
+    def head(self, number: int, length: int) -> bytes:
+        """Return the first bytes of a piece, which are not checked until all of it is read."""
+        piece = self.pieces[number]
+        self._file.seek(piece.place)
+        return self._file.read(min(length, piece.length))
+
     def damaged(self, why: str) -> CompressedFileError:
         """Return the error that says that the file cannot be read."""
         return CompressedFileError(f"{self.path} is damaged: {why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = ["learn_images", "learn_rows"]
 SIDE = 2 * PATCH  # pixels of a patch to learn from
 HELD_OUT = 96  # patches that the weights to keep are chosen by
 PATCHES, ROWS = 16, 256  # of a step
+SAMPLED = 100_000  # symbols by which weights are rounded
 JUDGED = 0.05  # share of rows that the weights to keep are chosen by
 
 
@@ -72,7 +74,9 @@ def learn_images(
     return ImageCoder(module, ImageCoder.learn_tables(module), low, spread), history
 
 
-def learn_rows(X: Any, max_error: Any, settings: Callable[[int, int], Settings]) -> tuple[RowCoder, History]:
+def learn_rows(
+    X: Any, max_error: Any, width: int | None, settings: Callable[[int, int], Settings]
+) -> tuple[RowCoder, History]:
     """Fit a network that tells the symbols of rows.
 
     Parameters
@@ -81,6 +85,8 @@ def learn_rows(X: Any, max_error: Any, settings: Callable[[int, int], Settings])
         To learn from.
     max_error : float, dict or None
         How far numbers may be off.
+    width : int or None
+        Of the network; None is chosen.
     settings : callable
         Returns the settings for so many rows, so many a step.
     """
@@ -92,7 +98,7 @@ def learn_rows(X: Any, max_error: Any, settings: Callable[[int, int], Settings])
     schema = Schema("vector", shape, len(symbols))
     x = torch.from_numpy(symbols.astype(np.uint8 if max(layout.sizes) <= 256 else np.int16)).view(-1, *shape)
     rows, order = Table(schema, x).to(told.device), torch.randperm(len(x)).to(told.device)
-    module = RowCoder.network(layout).to(told.device)
+    module = RowCoder.network(layout, width or RowCoder.width_for(layout, symbols)).to(told.device)
     history = train(
         module,  # type: ignore[arg-type]  # the objective is all that runs it
         Selection(rows, order[judged:]),
@@ -100,4 +106,11 @@ def learn_rows(X: Any, max_error: Any, settings: Callable[[int, int], Settings])
         nats,
         told,
     )
-    return RowCoder.of(module.cpu().half().float(), layout), history
+    some = x[order[: SAMPLED // layout.width + 1].cpu()].long()
+
+    def bits(network: Any) -> float:
+        with torch.inference_mode():
+            nats = network.nats(some, share=1.0) if isinstance(layout, PixelLayout) else network.nats(some)
+        return float(nats.mean()) / math.log(2) * len(x)
+
+    return RowCoder.of(module.cpu(), layout, bits), history

@@ -31,7 +31,7 @@ from diabolo.tasks.pictures import (
     turned,
     windows,
 )
-from diabolo.training.device import bfloat16_is_fast, resolve_device, resolve_precision
+from diabolo.training.device import resolve_device, resolve_precision
 from diabolo.training.loop import Settings, train
 from diabolo.training.rows import Selection
 
@@ -120,16 +120,13 @@ class PictureModel(Saved, OneToOneFeatureMixin, TransformerMixin, MetaEstimatorM
         schema = Schema("image", (self.channels_, side, side), n, "unit", shared_unit=True)
         rows = Table(schema, torch.from_numpy(x), mask).to(device)
         index = torch.arange(len(rows), device=device)
-        precision = resolve_precision(self.precision, device)
-        if self.precision == "auto" and device.type == "cpu" and bfloat16_is_fast():
-            precision = "bfloat16"
         settings = Settings(
             max_epochs=math.ceil(self.max_steps / math.ceil(n / BATCH)),
             batch_size=BATCH,
             learning_rate=self.learning_rate,
             max_time=self.max_time,
             device=device,
-            precision=precision,
+            precision=resolve_precision(self.precision, device, half_on=("cpu",)),
             verbose=self.verbose,
             valid_seed=seed,
         )

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,6 +33,7 @@ Share = float | tuple[float, ...]
 SIDE, DEPTH = 64, 2  # of the patches to learn from, and how often the network halves what it sees, after the first time
 HALVINGS = 3  # from an image to the one that is filled as a whole, which the tiles share
 MARGIN = 2**HALVINGS  # what the first guess at the border of a tile can differ by from that of the whole
+SURE, LIKELY = 2.0, -1.5  # log-odds of damage: of where it surely is, and of what belongs to it where they touch
 BAND = 512  # rows that are halved at a time
 
 
@@ -227,17 +229,17 @@ class Restorer(PictureModel, RowsByImputer):
     def _found(self, pictures: list[Picture]) -> list[Array]:
         module: Any = self.module_
 
-        def covered(x: Tensor) -> Tensor:
-            # damage has soft edges: its neighbours count as well
-            return F.max_pool2d(module.find(x).float(), 3, stride=1, padding=1)
-
         found: list[Array] = []
+        around = np.ones((3, 3), dtype=bool)
         for group in groups(pictures):
             planes = stacked(group)
-            out = np.empty((len(group), *planes.shape[2:]), dtype=bool)
-            for at, tile in self._in_tiles(planes, module.finder, covered):
-                out[:, *at] = tile[:, 0] > 0
-            found += list(out)
+            sure, likely = (np.empty((len(group), *planes.shape[2:]), dtype=bool) for _ in range(2))
+            for at, tile in self._in_tiles(planes, module.finder, module.find):
+                sure[:, *at], likely[:, *at] = tile[:, 0] > SURE, tile[:, 0] > LIKELY
+            for seeds, mask in zip(sure, likely, strict=True):
+                whole = ndimage.binary_propagation(seeds, structure=around, mask=mask)
+                # damage has soft edges: its neighbours count as well
+                found.append(np.asarray(ndimage.binary_dilation(whole, around)))
         return found
 
     def _filled(self, group: list[Picture], marked: Array) -> list[Array]:

@@ -6,28 +6,33 @@ import functools
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diabolo.parts.exact import exactly
-from diabolo.tasks.autoregressive import ColumnNetwork, PixelNetwork
+from diabolo.parts.exact import STEP, exactly
+from diabolo.tasks.autoregressive import ColourNetwork, ColumnNetwork, PixelNetwork
 from diabolo.tasks.container import CompressedFileError, ContainerReader, ContainerWriter, Varints, varint
 from diabolo.tasks.row_layouts import Layout, PixelLayout, layout_from
+from diabolo.tasks.row_state import coarsened, packed, unpacked
 from diabolo.tasks.symbols import MalformedError, SymbolReader, SymbolWriter
 from diabolo.training.progress import Progress
 
-__all__ = ["ROWS", "RowCoder"]
+__all__ = ["KINDS", "ROWS", "RowCoder"]
 
 Array = NDArray[Any]
-ROWS = 3  # the kind of file
+ROWS, KINDS = 5, (3, 5)  # the kind of file that is written, and those that are read: older ones list no new values
 CHUNK = 10_000  # rows that are coded together
-WIDTH = 128  # of the networks
+WIDTHS = (128, 24)  # of the networks, at most and at least
+OLDER_WIDTH = 128  # of networks whose folder does not say
+SHARE, BITS = 0.2, 4.0  # of what the symbols cost by themselves the weights may cost so much, at so many bits each
+LENGTH = 10  # bytes that say how many rows a piece has, at most
 FINE = 2.0**-8  # logits are rounded to it
 ONE = 2**20  # the count of the likeliest symbol
 LONGEST = 2**28  # bytes of what networks do not tell, unpacked
@@ -38,39 +43,52 @@ class RowCoder:
 
     Parameters
     ----------
-    module : ColumnNetwork or PixelNetwork
+    module : ColumnNetwork, PixelNetwork or ColourNetwork
         Fitted, on the CPU.
     layout : Layout
         How rows become symbols.
-    exponential : Tensor
-        Whole numbers: the count of a symbol whose logit is so many steps of 1/256 below the largest.
+    step : float
+        What weights are multiples of.
     """
 
-    def __init__(self, module: Any, layout: Layout, exponential: Tensor):
-        self.module, self.layout, self.exponential = module.eval(), layout, exponential
+    def __init__(self, module: Any, layout: Layout, step: float):
+        self.module, self.layout, self.step = module.eval(), layout, step
         self.twin: Any = exactly(module)
-        self._counts = exponential.numpy()
+        self._counts = _exponential()
 
     @staticmethod
-    def network(layout: Layout) -> ColumnNetwork | PixelNetwork:
+    def network(layout: Layout, width: int) -> ColumnNetwork | PixelNetwork | ColourNetwork:
         """Return a network for rows of a layout."""
         if isinstance(layout, PixelLayout):
-            return PixelNetwork(cast("tuple[int, int]", layout.shape), len(layout.values), WIDTH)
-        return ColumnNetwork(layout.sizes, WIDTH)
+            kind: Any = PixelNetwork if len(layout.shape) == 2 else ColourNetwork
+            found: PixelNetwork | ColourNetwork = kind(layout.shape, len(layout.values), width)
+            return found
+        return ColumnNetwork(layout.sizes, width)
 
     @classmethod
-    def of(cls, module: Any, layout: Layout) -> Self:
-        """Make a coder of a network that was fitted just now."""
-        steps = np.arange(round(np.log(ONE) / FINE) + 1)
-        counts = np.maximum(1, np.rint(ONE * np.exp(-steps * FINE)))
-        return cls(module, layout, torch.from_numpy(counts.astype(np.int64)))
+    def width_for(cls, layout: Layout, symbols: NDArray[np.int64]) -> int:
+        """Return the width of a network whose weights cost a small share of what rows of fit cost."""
+        alone = 0.0
+        for column in symbols.T:
+            counts = np.bincount(column)
+            alone += float((counts * np.log2(len(column) / np.maximum(counts, 1))).sum())
+        most, least = WIDTHS
+        sizes = range(most, least, -8)
+        weights = {w: sum(p.numel() for p in cls.network(layout, w).parameters()) for w in sizes}
+        return next((w for w in sizes if weights[w] * BITS < SHARE * alone), least)
+
+    @classmethod
+    def of(cls, module: Any, layout: Layout, bits: Callable[[Any], float]) -> Self:
+        """Make a coder of a network that was fitted just now; ``bits`` are what rows of fit cost with one like it."""
+        module, step = coarsened(module, bits)
+        return cls(module, layout, step)
 
     @functools.cached_property
     def fingerprint(self) -> bytes:
         """Return what tells this coder from any other that decodes differently."""
         meta, tensors = self.layout.state()
         found = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
-        for state in (tensors, {"exponential": self.exponential}, self.twin.state_dict()):
+        for state in (tensors, {"exponential": torch.from_numpy(self._counts)}, self.twin.state_dict()):
             for name, value in sorted(state.items()):
                 found.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
         return found.digest()[:8]
@@ -119,7 +137,7 @@ class RowCoder:
 
     def read(self, file: ContainerReader, items: int | slice | None) -> Any:
         """Read rows from a file; chunks without any of ``items`` are not decoded."""
-        if file.kind != ROWS:
+        if file.kind not in KINDS:
             raise file.damaged("it holds no rows")
         try:
             return self._read(file, items)
@@ -132,7 +150,7 @@ class RowCoder:
         if not file.pieces:
             raise file.damaged("its heading is missing")
         head = self.layout.known_heading(json.loads(_unpacked(file.read(0))))
-        lengths = [self._length(file.read(i)) for i in range(1, len(file.pieces))]
+        lengths = [self._length(file.head(i, LENGTH)) for i in range(1, len(file.pieces))]
         ends = np.cumsum([0, *lengths])
         total = int(ends[-1])
         if isinstance(items, int):
@@ -151,7 +169,7 @@ class RowCoder:
 
     def _length(self, data: bytes) -> int:
         try:
-            n = Varints(data[:10]).next()
+            n = Varints(data[:LENGTH]).next()
         except ValueError as error:
             raise MalformedError(str(error)) from None
         if not 0 < n <= CHUNK:
@@ -181,19 +199,34 @@ class RowCoder:
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return plain JSON types and tensors."""
         meta, tensors = self.layout.state()
-        weights = {f"module:{k}": v.half() for k, v in self.module.state_dict().items()}
-        return meta, weights | {f"layout:{k}": v for k, v in tensors.items()} | {"exponential": self.exponential}
+        weights = {f"module:{k}": torch.round(v / self.step).long() for k, v in self.module.state_dict().items()}
+        heads, data = packed(weights | {f"layout:{k}": v for k, v in tensors.items()})
+        return meta | {"packed": heads, "step": self.step, "width": self.module.width}, {"rows": data}
 
     @classmethod
     def from_state(cls, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Build a coder from what :meth:`state` returned."""
+        step = meta.get("step")  # older models hold weights as they are
+        if "packed" in meta:
+            tensors = unpacked(meta["packed"], tensors["rows"])
         layout = layout_from(
             meta, {k.removeprefix("layout:"): v for k, v in tensors.items() if k.startswith("layout:")}
         )
-        module = cls.network(layout)
-        weights = {k.removeprefix("module:"): v.float() for k, v in tensors.items() if k.startswith("module:")}
+        module = cls.network(layout, meta.get("width", OLDER_WIDTH))
+        weights = {
+            k.removeprefix("module:"): v.float() * (step or 1.0) for k, v in tensors.items() if k.startswith("module:")
+        }
         module.load_state_dict(weights)
-        return cls(module, layout, tensors["exponential"])
+        return cls(module, layout, step or STEP)
+
+
+@functools.cache
+def _exponential() -> NDArray[np.int64]:
+    """Return the count of a symbol whose logit is so many steps of 1/256 below the largest, the same on every machine."""
+    with localcontext() as digits:
+        digits.prec = 40
+        counts = [round(ONE * (-Decimal(k) / round(1 / FINE)).exp()) for k in range(round(np.log(ONE) / FINE) + 1)]
+    return np.maximum(1, np.array(counts, dtype=np.int64))
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import operator
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +28,8 @@ ALONE = 64  # as many different values have a bin each
 WIDEST = 2**24  # of a bin in which a value that fit did not see is told by its place
 BINARY = np.int64(2**63 - 1)  # the bits of a number without its sign
 MOST = 2**30  # multiples of a step, which a float holds with digits to spare
+TEXT, LISTING = 5.0, 48.0  # bits of a character in a list, and of an entry beside its characters
+LIKE = 256  # new texts of a column, the most frequent, that are compared with those known
 NOT_FINITE = {math.inf: 2**60, -math.inf: -(2**60)}
 NOT_A_NUMBER = 2**60 + 1
 
@@ -206,8 +210,11 @@ class ColumnCode:
         if self.text:
             places = np.array([self._places.get(key, -1) for key in keys], dtype=np.int64)
             bins = np.searchsorted(self.bounds[:-1], places, side="right")
-            bins[places < 0] = self.size - 1
             known = places >= 0
+            bins[~known] = self.size - 1
+            if not known.all() and len(self.keys):
+                alike = self._alike(Counter(keys[~(known | gone)].tolist()))
+                bins[~known] = [alike.get(key, self.size - 1) for key in keys[~known]]
         else:
             places = np.searchsorted(self.keys, keys, side="right") - 1
             known = (places >= 0) & (self.keys[places] == keys) if len(self.keys) else np.zeros(len(keys), dtype=bool)
@@ -217,6 +224,19 @@ class ColumnCode:
         starts = np.array([0, *self.bounds[:-1], *([0] * (self.size - 1 - len(self.tables)))])
         inside = np.where(known, places - starts[bins], lengths[bins])
         return bins, inside
+
+    def _alike(self, new: Counter[str]) -> dict[str, int]:
+        """Return, for texts that fit did not see and that come again, the bin of the text that is spelt most alike."""
+        alone = {
+            str(json.loads(key)): i + 1
+            for i, key in enumerate(self.keys[: len(self.bounds) - 1])
+            if self.bounds[i + 1] - self.bounds[i] == 1
+        }
+        found: dict[str, int] = {}
+        for key, count in new.most_common(LIKE):
+            near = difflib.get_close_matches(str(json.loads(key)), alone, 1, 0.7) if count > 1 else []
+            found |= {key: alone[near[0]]} if near else {}
+        return found
 
     def _bin(self, number: int) -> tuple[int, int, NDArray[np.int64]]:
         """Return where a bin begins among the keys, where it ends, and its counts."""
@@ -231,34 +251,72 @@ class ColumnCode:
         span = int(self.keys[stop]) - int(self.keys[start])
         return int(self.keys[start]), span if span <= WIDEST else 0
 
-    def put(self, writer: SymbolWriter, keys: Any, bins: Keys, inside: Keys) -> list[Any]:
-        """Write the places of values in bins that were written; return the values that have none."""
-        rest = []
+    def put(self, writer: SymbolWriter, keys: Any, bins: Keys, inside: Keys) -> tuple[list[Any], list[Any]]:
+        """Write the places of values in bins that were written.
+
+        Returns
+        -------
+        list, list
+            The values that have no place; and of bins with many values that fit did not see, the bin, how often such values
+            come, and those that come again: ``[bin, n, [[value, count], ...]]``.
+        """
+        rest, news = [], []
         for number in np.unique(bins[bins > 0]).tolist():
             rows = np.flatnonzero(bins == number)
             start, stop, counts = self._bin(number)
-            if len(counts) > 1:
-                writer.put_all(inside[rows], counts)
-            unseen = keys[rows[inside[rows] == len(counts) - 1]]
+            last = len(counts) - 1
+            places = inside[rows]
+            new = places == last
+            unseen = keys[rows[new]]
             first, span = self._range(start, stop)
             inner = np.array([span > 0 and first <= key < first + span for key in unseen], dtype=bool)
+            listed = _listed(places, counts, unseen, inner, span)
+            if listed is not None:
+                news.append([number, len(unseen), listed])
+                _put_flags(writer, new)
+                if last > 1 and not new.all():
+                    writer.put_all(places[~new], counts[:-1])
+                names = {value: i for i, (value, _) in enumerate(listed)}
+                which = np.array([names.get(value, len(names)) for value in unseen.tolist()])
+                table = _with_others(listed, len(unseen))
+                if len(table) > 1:
+                    writer.put_all(which, table)
+                others = which == len(names)
+                unseen, inner = unseen[others], inner[others]
+            elif last > 0:
+                writer.put_all(places, counts)
             if span > 1 and len(unseen):
                 writer.put_all(inner, 2)
                 writer.put_all(unseen[inner].astype(np.int64) - first, span)
                 unseen = unseen[~inner]
             rest += unseen.tolist()
-        return rest
+        return rest, news
 
-    def get(self, reader: SymbolReader, bins: Keys, rest: Iterator[Any]) -> Any:
-        """Read values whose bins are known; ``rest`` are those that :meth:`put` returned."""
+    def get(self, reader: SymbolReader, bins: Keys, rest: Iterator[Any], news: dict[int, Any]) -> Any:
+        """Read values whose bins are known; ``rest`` and ``news``, by bin, are what :meth:`put` returned."""
         keys: Any = np.full(len(bins), None, dtype=object) if self.text else np.zeros(len(bins), dtype=np.int64)
         known = np.array(self.keys, dtype=object) if self.text else self.keys
         for number in np.unique(bins[bins > 0]).tolist():
             rows = np.flatnonzero(bins == number)
             start, stop, counts = self._bin(number)
-            inside = reader.get_all(len(rows), counts) if len(counts) > 1 else np.zeros(len(rows), dtype=np.int64)
-            unseen = rows[inside == len(counts) - 1]
-            seen = inside < len(counts) - 1
+            last = len(counts) - 1
+            inside = np.zeros(len(rows), dtype=np.int64)
+            if number in news:
+                n, listed = self._checked(news[number], len(rows))
+                new = _get_flags(reader, len(rows), n)
+                if last > 1 and not new.all():
+                    inside[~new] = reader.get_all(int((~new).sum()), counts[:-1])
+                inside[new] = last
+                table = _with_others(listed, n)
+                which = reader.get_all(n, table) if len(table) > 1 else np.zeros(n, dtype=np.int64)
+                unseen, named = rows[new], which < len(listed)
+                for row, place in zip(unseen[named].tolist(), which[named].tolist(), strict=True):
+                    keys[row] = listed[place][0]
+                unseen = unseen[~named]
+            else:
+                inside = reader.get_all(len(rows), counts) if last > 0 else inside
+                unseen = rows[inside == last]
+            seen = inside < last
             keys[rows[seen]] = known[start + inside[seen]]
             first, span = self._range(start, stop)
             if span > 1 and len(unseen):
@@ -269,6 +327,16 @@ class ColumnCode:
                 keys[row] = self._given(next(rest, None))
         return keys
 
+    def _checked(self, found: Any, most: int) -> tuple[int, list[tuple[Any, int]]]:
+        """Return how many values are new in a bin, and those that come again with their counts."""
+        try:
+            n, listed = operator.index(found[0]), [(self._given(v), operator.index(c)) for v, c in found[1]]
+        except (TypeError, ValueError, IndexError):
+            raise MalformedError(f"new values of column {self.name!r} are no list") from None
+        if not 0 < n <= most or any(c < 1 for _, c in listed) or sum(c for _, c in listed) > n:
+            raise MalformedError(f"new values of column {self.name!r} are too many or too few")
+        return n, listed
+
     def _given(self, value: Any) -> Any:
         try:
             if self.text:
@@ -277,3 +345,52 @@ class ColumnCode:
             return np.int64(operator.index(value))
         except (TypeError, ValueError, OverflowError):
             raise MalformedError(f"a value of column {self.name!r} is not there, or is none") from None
+
+
+def _listed(places: Keys, counts: Keys, unseen: Any, inner: NDArray[np.bool_], span: int) -> list[list[Any]] | None:
+    """Return the new values of a bin that come again, with their counts, if a list of them is shorter than the way without."""
+    n, m, last, total = len(unseen), len(places), len(counts) - 1, int(counts.sum())
+    if not n:
+        return None
+    values = unseen.tolist()
+    tails = [math.log2(2 * span) if i else TEXT * len(json.dumps(v)) for v, i in zip(values, inner, strict=True)]
+    told, plain = Counter(values), dict(zip(values, tails, strict=True))
+    again = sorted(
+        (v for v, c in told.items() if c > 1 and c * plain[v] > LISTING + TEXT * len(json.dumps(v))), key=str
+    )
+    listed = [[v, told[v]] for v in again]
+    table = _with_others(listed, n)
+    without = sum(tails) + (
+        n * math.log2(total / counts[last]) + (m - n) * math.log2(total / max(1, total - counts[last]))
+    )
+    kept = sum(told[v] for v in again)
+    with_it = _entropy([n, m - n]) + _entropy(table) + sum(tails) - sum(told[v] * plain[v] for v in again)
+    with_it += LISTING + sum(LISTING + TEXT * len(json.dumps(v)) for v in again)
+    return listed if with_it < without and (kept or n > 1) else None
+
+
+def _entropy(counts: Any) -> float:
+    """Return what symbols that come so often cost, in bits."""
+    total = sum(counts)
+    return float(sum(c * math.log2(total / c) for c in counts if c))
+
+
+def _with_others(listed: Any, n: int) -> Keys:
+    """Return the counts of listed values, and of all others where there are any."""
+    counts = [int(c) for _, c in listed]
+    return np.array([*counts, n - sum(counts)] if n > sum(counts) else counts, dtype=np.int64)
+
+
+def _put_flags(writer: SymbolWriter, flags: NDArray[np.bool_]) -> None:
+    n = int(flags.sum())
+    if n < len(flags):
+        writer.put_all(flags, np.array([len(flags) - n, n]))
+
+
+def _get_flags(reader: SymbolReader, length: int, n: int) -> NDArray[np.bool_]:
+    if n == length:
+        return np.ones(length, dtype=bool)
+    flags: NDArray[np.bool_] = reader.get_all(length, np.array([length - n, n])) == 1
+    if int(flags.sum()) != n:
+        raise MalformedError("values are new in more or fewer rows than it says")
+    return flags

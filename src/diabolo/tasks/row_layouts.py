@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,8 @@ __all__ = ["Layout", "PixelLayout", "TableLayout", "layout_from", "learn_layout"
 
 Array = NDArray[Any]
 MOST_VALUES = 1024  # of a pixel
+CHANNELS = (2, 3, 4)  # of colour images
+FULL = 128  # of as many values of 8 bits, all may be there
 BELOW = 1 - 2.0**-16  # of a step, so that rounding stays within the largest error
 
 
@@ -175,7 +178,8 @@ class TableLayout(Layout):
 
     def put(self, writer: SymbolWriter, rows: Rows) -> Any:
         """Write places in bins."""
-        rest = [c.put(writer, *more) for c, more in zip(self.columns, rows.more, strict=True)]
+        told = [c.put(writer, *more) for c, more in zip(self.columns, rows.more, strict=True)]
+        rest = [[rest, news] if news else rest for rest, news in told]
         return rest if any(rest) else 0
 
     def get(self, reader: SymbolReader, symbols: NDArray[np.int64], rest: Any) -> Found:
@@ -185,7 +189,13 @@ class TableLayout(Layout):
             raise MalformedError("values of columns are not there")
         parts: list[Any] = []
         for j, (column, values) in enumerate(zip(self.columns, given, strict=True)):
-            parts.append(column.get(reader, symbols[:, j], iter(values)))
+            news = {}
+            if len(values) == 2 and all(isinstance(v, list) for v in values):
+                try:
+                    values, news = values[0], {int(number): more for number, *more in values[1]}
+                except (TypeError, ValueError):
+                    raise MalformedError("new values of columns are no list") from None
+            parts.append(column.get(reader, symbols[:, j], iter(values), news))
         return Found([*parts, symbols == 0])
 
     def joined(self, found: list[Found], head: dict[str, Any]) -> Any:
@@ -238,45 +248,45 @@ class TableLayout(Layout):
 
 
 class PixelLayout(Layout):
-    """Grey images of one size, of whole numbers.
+    """Images of one size, of whole numbers.
 
     Parameters
     ----------
     shape : tuple of int
-        Height and width.
+        Height and width, and channels of colour.
     values : ndarray of int64
         That pixels had in fit.
     """
 
     def __init__(self, shape: tuple[int, ...], values: NDArray[np.int64]):
-        self.shape, self.values, self.width = shape, values, shape[0] * shape[1]
+        self.shape, self.values, self.width = shape, values, math.prod(shape)
         self.sizes = [len(values)]
 
     @classmethod
     def learn(cls, X: Any) -> PixelLayout:
         """Learn which values pixels have."""
         images = np.asarray(X)
-        if images.ndim != 3 or not images.size:
-            raise ValueError(f"expected a stack of grey images (n, height, width); got the shape {images.shape}")
+        if not images.size or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in CHANNELS):
+            raise ValueError(
+                f"expected a stack of images (n, height, width), or (n, height, width, channels) with {CHANNELS} channels; got "
+                f"the shape {images.shape}"
+            )
         if images.dtype.kind not in "bui" or images.dtype.itemsize > 4:
             raise ValueError(f"expected images of whole numbers of at most 32 bits without loss; got {images.dtype}")
         values = np.unique(images).astype(np.int64)
         if len(values) > MOST_VALUES:
             raise ValueError(f"pixels have {len(values)} different values; expected at most {MOST_VALUES} without loss")
+        if images.dtype == np.uint8 and len(values) > FULL:
+            values = np.arange(256)  # what is rare may be there next time
         return cls(images.shape[1:], values if len(values) > 1 else np.append(values, values + 1))
 
     def heading(self, block: Any, before: int) -> dict[str, Any]:
         """Return the type."""
         images = np.asarray(block)
-        if (
-            images.ndim != 3
-            or images.shape[1:] != self.shape
-            or images.dtype.kind not in "bui"
-            or images.dtype.itemsize > 4
-        ):
+        if images.shape[1:] != self.shape or images.dtype.kind not in "bui" or images.dtype.itemsize > 4:
+            shape = ", ".join(str(length) for length in self.shape)
             raise ValueError(
-                f"expected whole numbers of the shape (n, {self.shape[0]}, {self.shape[1]}) as seen in fit; "
-                f"got {images.dtype} {images.shape}"
+                f"expected whole numbers of the shape (n, {shape}) as seen in fit; got {images.dtype} {images.shape}"
             )
         return {"container": "images", "dtype": images.dtype.name}
 
