@@ -1,13 +1,15 @@
 """Photographs in files: bytes and errors of our compressor beside JPEG, WebP, JPEG 2000 and AVIF.
 
-    python benchmarks/compression.py [--images 24] [--minutes 30]
+    python benchmarks/compression.py [--images 24] [--model LABEL FOLDER]... [--compressai FOLDER]
 
-The 24 photographs of Kodak (DIABOLO_BENCH_DATA, default ../shared/data, folder denoise/kodak), 768 x 512 in colour, a file each,
-all of its bytes counted. Mean bits per pixel and mean PSNR over colours at several settings of each codec; the rate against JPEG
-is the mean difference of the logarithm of the rate at equal PSNR (Bjontegaard), by monotone cubics through the means, over what
-both reach. Pillow's codecs: JPEG with optimised tables, WebP with method 6, JPEG 2000 with the 9/7 wavelet and the
-transform of colours, AVIF at speed 6. "photo_compressor" is what comes with Diabolo; with --minutes, one is learned for so long
-from the folder --photos as well. Wall seconds on two threads. Results go to benchmarks/results/compression.json.
+The 24 photographs of Kodak (DIABOLO_BENCH_DATA, default ../shared/data, folder denoise/kodak), 768 x 512 in colour, a file
+each, all of its bytes counted. Mean bits per pixel and mean PSNR over colours at several settings of each codec; the rate
+against JPEG is the mean difference of the logarithm of the rate at equal PSNR (Bjontegaard), by monotone cubics through the
+means, over what both reach. Pillow's codecs: JPEG with optimised tables, WebP with method 6, JPEG 2000 with the 9/7 wavelet and
+the transform of colours, AVIF at speed 6. "photo_compressor" is what comes with Diabolo; --model
+judges another (``benchmarks/pretrain.py --target`` makes it). --compressai is a folder of weights of CompressAI's factorised
+model, learned by ``benchmarks/peers/compressai_codec.py`` for several weights of the error; the peer's own range coder writes
+($DIABOLO_PEERS/compressai). Wall seconds on two threads. Results go to benchmarks/results/compression.json.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import io
 import json
 import os
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -24,11 +27,12 @@ import numpy as np
 from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
-from diabolo import Compressor
+import diabolo
 from diabolo.metrics import psnr
 from diabolo.pretrained import photo_compressor
 
 DATA = Path(os.environ.get("DIABOLO_BENCH_DATA", "../shared/data")) / "denoise" / "kodak"
+OTHERS = Path(os.environ.get("DIABOLO_PEERS", "peers")).absolute()
 RESULTS = Path(__file__).parent / "results" / "compression.json"
 PEERS = {
     "JPEG": [{"format": "JPEG", "quality": q, "optimize": True} for q in (5, 8, 12, 20, 30, 45, 60, 75, 85, 90)],
@@ -67,6 +71,16 @@ def by_compressor(compressor, images, quality):
     return rows
 
 
+def by_compressai(weights):
+    """Return the same of CompressAI's factorised model."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.json"
+        python = OTHERS / "compressai" / "bin" / "python"
+        script = Path(__file__).parent / "peers" / "compressai_codec.py"
+        subprocess.run([python, script, "judge", weights, DATA, out], check=True)
+        return json.loads(out.read_text())
+
+
 def point(images, rows):
     """Return means over the images."""
     rates = [8 * row[0] / image[..., 0].size for image, row in zip(images, rows, strict=True)]
@@ -94,20 +108,19 @@ def main():
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--model", nargs=2, action="append", default=[], metavar=("LABEL", "FOLDER"))
+    parser.add_argument("--compressai", type=Path)
     args = parser.parse_args()
     paths = sorted(DATA.glob("*.png"))[: args.images]
     images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     results = {name: [point(images, by_pillow(images, o)) for o in options] for name, options in PEERS.items()}
     models = {"photo_compressor": photo_compressor()}
-    if args.minutes is not None and args.photos is not None:
-        learned = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(args.photos.iterdir())]
-        models[f"Compressor, {args.minutes:g} minutes"] = Compressor(
-            max_steps=10**5, max_time=60 * args.minutes, random_state=0
-        ).fit(learned)
+    models |= {label: diabolo.load(folder) for label, folder in args.model}
     for name, model in models.items():
         results[name] = [point(images, by_compressor(model, images, q)) for q in (0, 20, 40, 60, 80, 100)]
+    if args.compressai is not None:
+        weights = sorted(args.compressai.glob("*.pt"))
+        results["CompressAI, factorised"] = [point(images, by_compressai(path)) for path in weights]
     summary = {name: difference(curve, results["JPEG"]) for name, curve in results.items()}
     for name, value in summary.items():
         last = results[name][len(results[name]) // 2]

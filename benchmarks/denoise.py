@@ -1,17 +1,18 @@
 """Noise in grey photographs: how well our Denoiser takes it out after minutes of learning, beside methods that learn nothing.
 
-    python benchmarks/denoise.py [--methods clean noisy range bm3d nonlocal_means wavelets] [--sigma 15 25 50] [--minutes 10]
-                                 [--steps 2000] [--threads 2] [--device auto] [--stop 600]
+    python benchmarks/denoise.py [--methods clean noisy range shipped bm3d nonlocal_means wavelets] [--sigma 15 25 50]
+                                 [--minutes 10] [--width 48] [--steps 2000] [--threads 2] [--device auto] [--stop 600]
     python benchmarks/denoise.py --mnist [--minutes 3]
     python benchmarks/denoise.py --levels
 
 Learned from train400 (200 photographs of 180 x 180; DIABOLO_BENCH_DATA, default ../shared/data, folder denoise), judged on
 BSD68 and Set12 with normal noise of standard deviation ``sigma`` on pixels from 0 to 255, not clipped, one draw: mean PSNR over
 the images. "clean" learns from clean photographs at this level, "range" at all levels up to 55, "noisy" from photographs with
-that noise alone; a first fit of 100 steps tells how many there is time for. "curve" has seconds and the PSNR of patches of twenty
-photographs held out of those to learn from. The others are of $DIABOLO_PEERS/bm3d and $DIABOLO_PEERS/skimage, told the level;
-after --stop seconds they end, and the next call goes on. Published, BSD68 at 15, 25, 50: BM3D 31.07, 28.57, 25.62, DnCNN 31.73,
-29.23, 26.23; Set12: 32.37, 29.97, 26.72 and 32.86, 30.44, 27.18; from noisy images alone, BSD68 at 25, Noise2Void 27.71.
+that noise alone; "shipped" is the grey ``photo_denoiser``, rounded and clipped to 8 bits as in files; a first fit of 100 steps
+tells how many there is time for. "curve" has seconds and the PSNR of patches of twenty photographs held out of those to learn
+from. The others are of $DIABOLO_PEERS/bm3d and $DIABOLO_PEERS/skimage, told the level; after --stop seconds they end, and the
+next call goes on. Published, BSD68 at 15, 25, 50: BM3D 31.07, 28.57, 25.62, DnCNN 31.73, 29.23, 26.23; Set12: 32.37, 29.97,
+26.72 and 32.86, 30.44, 27.18; from noisy images alone, BSD68 at 25, Noise2Void 27.71.
 
 --mnist is the set-up of the Keras tutorial: digits with noise of 0.5, clipped; 60,000 to learn from, 10,000 to judge. Its own
 net ($DIABOLO_PEERS/keras) learns for as long; PSNR and SSIM (scikit-image's), means over the images. --levels is the error of
@@ -37,6 +38,7 @@ from PIL import Image
 
 from diabolo import Denoiser
 from diabolo.metrics import psnr
+from diabolo.pretrained import photo_denoiser
 from diabolo.tasks.denoising import SIDE
 from diabolo.tasks.picture_models import SPREAD
 
@@ -113,14 +115,14 @@ def learned(method, sigma, args):
     images = [image.astype(np.float32) / 255 for image in photographs()]
     rng = np.random.default_rng(0)
     level = (0.0, 55 / 255) if method == "range" else sigma / 255
-    shared = {"level": level, "device": args.device, "random_state": 0}
+    shared = {"level": level, "width": args.width, "device": args.device, "random_state": 0}
     if method == "noisy":
         shared |= {"learn_from": "noisy"}
         images = [image + rng.normal(0, sigma / 255, image.shape).astype(np.float32) for image in images]
     steps = steps_for(images, shared, args)
     began = time.perf_counter()
     denoiser = Denoiser(max_steps=steps, max_time=60 * args.minutes, **shared).fit(images)
-    row = {"minutes": args.minutes, "threads": args.threads, "device": args.device, "steps": steps}
+    row = {"minutes": args.minutes, "threads": args.threads, "device": args.device, "steps": steps, "width": args.width}
     row["fit seconds"] = time.perf_counter() - began
     clock = np.cumsum([epoch["seconds"] for epoch in denoiser.history_.rows])
     errors = [epoch["val_squared error"] * 2 * SPREAD**2 / SIDE**2 for epoch in denoiser.history_.rows]
@@ -132,7 +134,26 @@ def learned(method, sigma, args):
         row[f"{name} seconds"] = time.perf_counter() - began
         row[name] = float(np.mean([distance(a, b) for a, b in zip(clean, restored, strict=True)]))
         row[f"{name} noisy"] = float(np.mean([psnr(a, b * 255, 255) for a, b in zip(clean, noisy, strict=True)]))
-    keep(f"{method} | sigma {sigma:g} | {args.minutes:g} minutes", row)
+    where = "" if args.device in ("auto", "cpu") else f" on {args.device}"
+    keep(f"{method} | sigma {sigma:g} | {args.minutes:g} minutes{where}", row)
+
+
+def shipped(sigma, args):
+    """Judge the denoisers that come with Diabolo: of grey photographs, and of colours on Kodak's."""
+    row = {"threads": args.threads}
+    for name in SETS:
+        _, clean, noisy = judged(name, sigma)
+        row[name] = by_shipped(1, clean, [image * 255 for image in noisy])
+    clean = [np.asarray(Image.open(path).convert("RGB")) for path in sorted((DATA / "kodak").glob("*.png"))]
+    rng = np.random.default_rng(1)
+    row["Kodak, colour"] = by_shipped(3, clean, [image + rng.normal(0, sigma, image.shape) for image in clean])
+    keep(f"shipped | sigma {sigma:g}", row)
+
+
+def by_shipped(channels, clean, noisy):
+    pixels = [np.rint(image.clip(0, 255)).astype(np.uint8) for image in noisy]
+    restored = photo_denoiser(channels).transform(pixels)
+    return float(np.mean([psnr(a, b, 255) for a, b in zip(clean, restored, strict=True)]))
 
 
 def run_peer(home, script, *arguments):
@@ -202,8 +223,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50])
-    parser.add_argument("--methods", nargs="+", default=["clean", "noisy", "range", *HOMES])
+    parser.add_argument("--methods", nargs="+", default=["clean", "noisy", "range", "shipped", *HOMES])
     parser.add_argument("--steps", type=int, help="of learning, where they are not to be found out")
+    parser.add_argument("--width", type=int, default=48, help="channels of our network")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--stop", type=float, default=float("inf"))
@@ -222,6 +244,8 @@ def main():
         for sigma in args.sigma:
             if method in HOMES:
                 untrained(method, sigma, until)
+            elif method == "shipped":
+                shipped(sigma, args)
             else:
                 learned(method, sigma, args)
 

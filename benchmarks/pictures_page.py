@@ -10,6 +10,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "pictures.md"
 NAMES = {
     "clean": "`Denoiser(level=sigma / 255)`",
     "range": "`Denoiser(level=(0, 55 / 255))`",
+    "shipped": "`photo_denoiser(channels=1)`, 8 bits, any level up to 50",
     "noisy": '`Denoiser(learn_from="noisy")`',
     "bm3d": "bm3d",
     "nonlocal_means": "non-local means",

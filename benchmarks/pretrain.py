@@ -1,14 +1,18 @@
 """Make the models that come with Diabolo, from openly licensed photographs.
 
-    python benchmarks/pretrain.py [--minutes 60] [--photos FOLDER]
+    python benchmarks/pretrain.py [--models compressor denoiser denoiser_grey] [--minutes 60]
+                                  [--photos FOLDER] [--device auto] [--batch 128] [--target FOLDER]
 
 Needs Debian's apt-get and dpkg to fetch the photographs: those of the packages mate-backgrounds, lomiri-wallpapers-16.04,
 lomiri-wallpapers-20.04, palapeli-data and plasma-workspace-wallpapers (their copyright files name the authors; CC BY, CC BY-SA,
 CC0 and GPL), of scikit-image (public domain and CC0) and of scikit-learn (CC BY). They are halved in size or more, so that no
-traces of their own compression are left, and the larger ones once more. --photos uses a folder of your own instead.
+traces of their own compression are left, and the larger ones once more. --photos uses a folder of your own instead, and halves
+nothing.
 
-The models go to src/diabolo/pretrained. The one that is there was learned in 6,163 steps of 32 patches, 210 seconds on a GPU
-(H100) that two other jobs shared; without a GPU as many steps take hours.
+Each model learns for --minutes; a first short fit tells how many steps there is time for. They go to src/diabolo/pretrained
+(or --target). Those that are there learned at the same time, on a GPU (H200) that some twenty other processes shared: the
+compressor 6,100 steps of 128 patches in 366 seconds; the denoisers some 26,000 and 25,000 steps of 32 patches, before they were
+interrupted, and then 591 and 742 more on a processor while the learning rate fell to 0.
 """
 
 from __future__ import annotations
@@ -19,14 +23,16 @@ import subprocess
 import tempfile
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from diabolo import Compressor
+from diabolo import Compressor, Denoiser
 
+PATCHES = 12_800
 TARGET = Path(__file__).parent.parent / "src" / "diabolo" / "pretrained"
 PLASMA = "Autumn BytheWater ColdRipple ColorfulCups EveningGlow FallenLeaf Grey Kite OneStandsOut Path summer_1am"
 WANTED = {
@@ -72,24 +78,45 @@ def photographs():
     return [np.asarray(image) for image in found] + list(load_sample_images().images)
 
 
+def compressor(images, steps, shared, batch=128):
+    """Return the compressor, fitted."""
+    return Compressor(patches=PATCHES, batch_size=batch, max_steps=steps, **shared).fit(images)
+
+
+def denoiser(images, steps, shared):
+    """Return the denoiser of colour photographs, fitted."""
+    return Denoiser(level=(0.0, 50.0), width=64, max_steps=steps, **shared).fit(images)
+
+
+def denoiser_grey(images, steps, shared):
+    """Return the denoiser of grey photographs, fitted."""
+    return denoiser([np.asarray(Image.fromarray(image).convert("L")) for image in images], steps, shared)
+
+
 def main():
     """Learn and save."""
+    makers = {f.__name__: f for f in (compressor, denoiser, denoiser_grey)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=makers, default=list(makers))
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--photos", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch", type=int, default=128, help="patches of a step of the compressor")
+    parser.add_argument("--target", type=Path, default=TARGET)
     args = parser.parse_args()
     if args.photos is None:
         images = photographs()
     else:
         images = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(args.photos.iterdir())]
-    shared = {"batch_size": 32, "random_state": 0, "verbose": 1}
-    began = time.perf_counter()
-    Compressor(patches=1024, max_steps=32, **shared).fit(images)
-    began, steps = time.perf_counter(), 64
-    Compressor(patches=1024, max_steps=steps, **shared).fit(images)
-    steps = int(steps * args.minutes * 60 / (time.perf_counter() - began))
-    print(f"{len(images)} photographs, {steps} steps")
-    Compressor(patches=12_800, max_steps=steps, **shared).fit(images).save(TARGET / "photo_compressor")
+    shared = {"device": args.device, "random_state": 0}
+    for name in args.models:
+        make = partial(compressor, batch=args.batch) if name == "compressor" else makers[name]
+        make(images[:4], 10, shared)
+        began, tried = time.perf_counter(), 200
+        make(images[:4], tried, shared)
+        steps = int(tried * args.minutes * 60 / (time.perf_counter() - began))
+        print(f"{name}: {len(images)} photographs, {steps} steps", flush=True)
+        make(images, steps, {**shared, "verbose": 1}).save(args.target / f"photo_{name}")
 
 
 if __name__ == "__main__":

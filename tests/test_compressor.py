@@ -98,7 +98,7 @@ def test_a_bound_passes_gradients_that_lead_back():
 
 def test_exact_networks_do_not_depend_on_the_order_of_sums():
     torch.manual_seed(0)
-    told = ImageCodec(3, width=8, codes=16, summary=8, blocks=1).told
+    told = ImageCodec(3, width=8, codes=16, summary=8, blocks=1).teller.about
     for p in told.parameters():
         torch.nn.init.normal_(p, std=0.1)
     twin = exactly(told)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn.datasets import load_sample_image
 
 import diabolo
 from diabolo import Autoencoder, Denoiser
@@ -279,7 +280,9 @@ def test_files_are_cleaned_in_their_mode(folder, capsys):
     np.testing.assert_array_equal(opened("done/alpha.png")[1][..., 3], scene(50, 70, 8))
     np.testing.assert_array_equal(opened("done/grey.png")[1], opened("out.png")[1])
     broken.unlink()
-    assert main(["denoise", "noisy", "-o", "self", *command]) == 0  # grey and colour together, without clean images
+    assert (
+        main(["denoise", "noisy", "-o", "self", "--learn", *command]) == 0
+    )  # grey and colour together, without clean images
     assert opened("self/colour.png")[1].shape == (50, 70, 3)
     page = Path("page.html").read_text()
     assert "3 images cleaned" in page
@@ -292,6 +295,27 @@ def test_files_are_cleaned_in_their_mode(folder, capsys):
     assert main(mixture) == 0
     levels = [float(word) for word in capsys.readouterr().err.split("is put on")[0].split() if word[0].isdigit()]
     assert levels[0] < 30 < levels[1]  # as much as the image has
+
+
+def test_photographs_are_cleaned_at_once(folder):
+    make, opened = folder
+    photo = np.asarray(load_sample_image("china.jpg"))[100:228, 200:360]
+    noise = np.random.default_rng(0).normal(0, 25, photo.shape)
+    noisy = np.clip(photo + noise, 0, 255).astype(np.uint8)
+    make(noisy).save("colour.png")
+    assert main(["denoise", "colour.png", "-o", "out.png", "--quiet"]) == 0
+    # leaves, tiles and lattice, which leave little to smooth: a median filter loses 1 dB here
+    assert psnr(photo, opened("out.png")[1], 255) > psnr(photo, noisy, 255) + 5
+    grey = noisy[..., 1]
+    make(grey).save("grey.png")
+    make(np.repeat(grey[..., None], 3, axis=2)).save("greys.png")
+    make((grey.astype(np.uint16) << 8) + grey).save("deep.png")
+    for name in ("grey", "greys", "deep"):
+        assert main(["denoise", f"{name}.png", "-o", f"{name}.out.png", "--quiet"]) == 0
+    one, three, deep = (opened(f"{name}.out.png")[1] for name in ("grey", "greys", "deep"))
+    assert psnr(photo[..., 1], one, 255) > psnr(photo[..., 1], grey, 255) + 3
+    np.testing.assert_array_equal(three, np.repeat(one[..., None], 3, axis=2))
+    np.testing.assert_allclose(deep / 257, one, atol=0.51)  # 8 bits are rounded
 
 
 def colour_of_16_bits(width=4, height=3):
@@ -316,6 +340,9 @@ def test_files_that_do_not_fit(folder, capsys):
         (["denoise", "moving.png", "-o", "x.png"], "has 2 frames"),
         (["denoise", "gone.png", "-o", "x.png"], "no such file"),
         (["denoise", "noisy", "-o", "noisy/grey.png"], "is a file; expected a folder"),
+        (["denoise", "noisy", "-o", "x", "--level", "20"], "name a folder of them"),
+        (["denoise", "noisy", "-o", "x", "--save", "m"], "add --learn or --clean"),
+        (["denoise", "noisy", "-o", "x", "--learn", "--clean", "clean"], "leave out one of them"),
     ):
         assert main(arguments) in (1, 2)
         assert message in capsys.readouterr().err
@@ -327,6 +354,6 @@ def test_files_that_do_not_fit(folder, capsys):
     assert "claims to have 50000 x 50000 pixels" in capsys.readouterr().err
     deep = (scene(30, 30, 1).astype(np.uint16) << 8) + 7
     make(deep).save("deep.png")
-    assert main(["denoise", "deep.png", "-o", "x.png", "--steps", "2", "--quiet"]) == 0
+    assert main(["denoise", "deep.png", "-o", "x.png", "--learn", "--steps", "2", "--quiet"]) == 0
     assert opened("x.png")[0].startswith("I")
     assert opened("x.png")[1].max() > 255

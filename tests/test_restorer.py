@@ -321,6 +321,6 @@ def test_files_that_do_not_fit(folder, capsys):
     ):
         assert main(["restore", *arguments, "-o", "out.png", "--quiet"]) == code
         assert message in capsys.readouterr().err
-    assert main(["denoise", "torn/grey.png", "-o", "x.png", "--steps", "1", "--save", "d", "--quiet"]) == 0
+    assert main(["denoise", "torn/grey.png", "-o", "x.png", "--learn", "--steps", "1", "--save", "d", "--quiet"]) == 0
     assert main(["restore", "d", "torn/grey.png", "-o", "x.png"]) == 2
     assert "holds no Restorer of images" in capsys.readouterr().err

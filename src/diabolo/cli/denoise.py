@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,15 +43,24 @@ def denoise(
     /,
     *,
     output: Output,
+    learn: Annotated[
+        bool,
+        Parameter(
+            help="Learn from the noisy images themselves, for what is unlike photographs.",
+            negative=(),
+            show_default=False,
+        ),
+    ] = False,
     clean: Clean = None,
     noise: Annotated[
-        str,
+        str | None,
         Parameter(
             help="What is put on clean images to learn from: gaussian, poisson, salt_and_pepper, jpeg, blur, scratches, dust, or "
             "several, separated by commas.",
             metavar="KIND,...",
+            show_default="gaussian",
         ),
-    ] = "gaussian",
+    ] = None,
     level: Annotated[
         float | None,
         Parameter(
@@ -66,27 +77,39 @@ def denoise(
 ) -> int:
     """Take noise out of images.
 
-    Without --clean the denoiser learns from the noisy images themselves, which works where the noise of neighbouring pixels is
-    independent: not after JPEG. Images keep size, type and transparency. Files of a folder that cannot be read are named, and
+    Without a model, a denoiser that comes with Diabolo is used: it knows photographs with normal noise up to a standard deviation
+    of 50 of 255. With --learn one learns from the noisy images themselves, which works where the noise of neighbouring pixels
+    is independent: not after JPEG. Images keep size, type and transparency. Files of a folder that cannot be read are named, and
     the others are cleaned.
     """
     import diabolo
     from diabolo.cli.data import say
-    from diabolo.cli.pictures import by_channels, read_alike
+    from diabolo.cli.pictures import read_alike
 
     given, files = _given(source, images, output, clean, save)
+    if clean is None and (noise is not None or level is not None):
+        raise UsageError("--noise and --level say what is put on --clean images; name a folder of them")
+    if images is not None and learn:
+        raise UsageError("the model is used as it was fitted; leave out --learn")
+    if clean is not None and learn:
+        raise UsageError("--learn learns from the given images, --clean from others; leave out one of them")
+    if save is not None and images is None and clean is None and not learn:
+        raise UsageError("--save keeps what was learned; add --learn or --clean")
+    run: Callable[[NDArray[Any]], NDArray[Any]]
     if images is not None:
-        denoiser = _loaded(source, diabolo.Denoiser)
+        run = partial(_by, _loaded(source, diabolo.Denoiser))
+    elif clean is None and not learn:
+        run = _by_photographs
     else:
-        kinds = tuple(noise.split(","))
+        kinds = (noise or "gaussian").split(",")
         learned, _ = read_alike(files if clean is None else _pictures(clean))
         levels: Any = "auto" if level is None else level
-        if clean is not None and level is None and kinds == ("gaussian",):
+        if clean is not None and level is None and kinds == ["gaussian"]:
             levels = _estimated(files, learned[0].dtype)
             if not quiet:
                 say(f"noise of a standard deviation from {levels[0]:.3g} to {levels[1]:.3g} is put on clean images")
         denoiser = diabolo.Denoiser(
-            noise=kinds[0] if len(kinds) == 1 else kinds,  # type: ignore[arg-type]  # checked in fit
+            noise=kinds[0] if len(kinds) == 1 else tuple(kinds),  # type: ignore[arg-type]  # checked in fit
             level=levels,
             learn_from="noisy" if clean is None else "clean",
             max_steps=steps,
@@ -95,11 +118,40 @@ def denoise(
         ).fit(learned)
         if save is not None:
             denoiser.save(save)
+        run = partial(_by, denoiser)
 
     def work(file: PictureFile) -> tuple[NDArray[Any], None]:
-        return by_channels(denoiser.channels_, file.pixels, denoiser.transform), None
+        return run(file.pixels), None
 
     return _all(files, output, work, many=given.is_dir(), quiet=quiet, report=report, what="cleaned")
+
+
+def _by(denoiser: Any, pixels: NDArray[Any]) -> NDArray[Any]:
+    from diabolo.cli.pictures import by_channels
+
+    return by_channels(denoiser.channels_, pixels, denoiser.transform)
+
+
+def _by_photographs(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Clean an image by the denoiser of grey or of coloured photographs; colours that are all grey are one plane."""
+    import numpy as np
+
+    from diabolo.pretrained import photo_denoiser
+
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        return np.repeat(_by_photographs(pixels[..., 0])[..., None], pixels.shape[2], axis=2)
+    return _in_eight_bits(pixels, partial(_by, photo_denoiser(1 if pixels.ndim == 2 else 3)))
+
+
+def _in_eight_bits(pixels: NDArray[Any], run: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
+    """Show pixels to a model that learned from those of 8 bits."""
+    import numpy as np
+
+    if pixels.dtype == np.uint8:
+        return run(pixels)
+    spread = np.iinfo(pixels.dtype).max
+    unit = run((pixels * (255 / spread)).astype(np.float32))
+    return np.asarray(np.rint(np.clip(unit, 0, 255) * (spread / 255)).astype(pixels.dtype))
 
 
 def restore(

@@ -134,8 +134,8 @@ def by_channels(
     if channels == 1 and pixels.ndim == 3:
         return np.stack(run([pixels[..., c] for c in range(pixels.shape[2])]), axis=2)
     if channels == 3 and pixels.ndim == 2:
-        coloured = run([np.repeat(pixels[..., None], 3, axis=2)])[0]
-        return np.asarray(np.rint(coloured.mean(axis=2)).astype(pixels.dtype))
+        grey = run([np.repeat(pixels[..., None], 3, axis=2)])[0].mean(axis=2)
+        return np.asarray((grey if pixels.dtype.kind == "f" else np.rint(grey)).astype(pixels.dtype))
     return np.asarray(run([pixels])[0])
 
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from diabolo.parts.entropy import SCALES, normal_tables
 from diabolo.parts.exact import exactly, on_grid
 from diabolo.records import Batch, Loss
 from diabolo.tasks.container import Varints, varint
-from diabolo.tasks.image_transform import ANCHORS, CELL, PATCH, REACH, ImageCodec, weight
+from diabolo.tasks.image_transform import ANCHORS, CELL, PATCH, REACH, ImageCodec, Teller, first_half, weight
 from diabolo.tasks.pictures import Picture, as_pixels, in_unit, type_range
 from diabolo.tasks.symbols import MalformedError, SymbolReader, SymbolWriter, cost
 
@@ -93,7 +93,7 @@ class ImageCoder:
 
     def __init__(self, module: ImageCodec, tables: dict[str, Tensor], low: float, spread: float):
         self.module, self.tables, self.low, self.spread = module.eval(), tables, low, spread
-        self.told, self.synthesis = exactly(module.told), exactly(module.synthesis)
+        self.teller, self.synthesis = cast("Teller", exactly(module.teller)), exactly(module.synthesis)
         self.normal = _split(tables["normal"])
         self.density = [(int(row[0]), row[1:]) for row in _split(tables["density"])]
 
@@ -115,7 +115,7 @@ class ImageCoder:
     def fingerprint(self) -> bytes:
         """Return what tells this coder from any other that decodes differently."""
         found = hashlib.sha256(repr((self.low, self.spread)).encode())
-        for state in (self.tables, self.told.state_dict(), self.synthesis.state_dict()):
+        for state in (self.tables, self.teller.state_dict(), self.synthesis.state_dict()):
             for name, value in sorted(state.items()):
                 found.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
         return found.digest()[:8]
@@ -175,15 +175,37 @@ class ImageCoder:
         with torch.inference_mode():
             scaled = y * gain.float()[:, None, None]
             z = torch.round(self.module.summary(scaled[None] / 8)[0]).double()
-            mean, index = self._tell(z)
-            numbers = torch.round(scaled.double() - mean)
-        return Coded(self, numbers, z, mean, index)
+        parts: list[tuple[Tensor, Tensor]] = []
 
-    def _tell(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean, and number of the standard deviation, of each number of a tile ``(codes, h, w)``."""
+        def take(places: Tensor, mean: Tensor, index: Tensor) -> Tensor:
+            parts.append((torch.round(scaled.double()[:, places] - mean), index))
+            return parts[-1][0]
+
+        self._by_halves(z, take)
+        return Coded(self, z, parts)
+
+    def _by_halves(self, z: Tensor, take: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        """Go through the places of a tile, the first half before the second, and return the codes ``(codes, h, w)``.
+
+        Parameters
+        ----------
+        z : Tensor
+            The summary of the tile.
+        take : callable
+            Is told which places come, the means and the numbers of the scales of their codes ``(codes, n)``, and returns the
+            whole numbers that the codes are off.
+        """
         with torch.inference_mode():
-            mean, index = self.told(z[None])[0].chunk(2)
-        return mean, torch.round(index.clamp(0, SCALES - 1)).long()
+            about, told = self.teller.from_summary(z[None])
+            code = torch.zeros_like(told[0].chunk(2)[0])
+            half = first_half(*code.shape[1:])
+            for places in (half, ~half):
+                mean, scale = (part[:, places] for part in told[0].chunk(2))
+                index = torch.round(scale.clamp(0, SCALES - 1)).long()
+                code[:, places] = take(places, mean, index) + mean
+                if places is half:
+                    told = self.teller.from_half(about, told, code[None])
+        return code
 
     # bytes -> images ----------------------------------------------------------------------------------------------------------
 
@@ -226,13 +248,16 @@ class ImageCoder:
         h, w = (-(-side // PATCH) for side in sides)
         reader = SymbolReader(data)
         z = np.stack([reader.get(h * w, first, counts) for first, counts in self.density]).reshape(-1, h, w)
-        mean, index = self._tell(torch.from_numpy(z).double())
-        which = index.numpy().ravel()
-        order, starts = _grouped(which)
-        numbers = np.empty(len(which), dtype=np.int64)
-        for counts, (start, stop) in zip(self.normal, itertools.pairwise(starts), strict=True):
-            numbers[order[start:stop]] = reader.get(stop - start, _first(counts), counts)
-        return torch.from_numpy(numbers).view(index.shape).double() + mean
+
+        def take(places: Tensor, mean: Tensor, index: Tensor) -> Tensor:
+            which = index.numpy().ravel()
+            order, starts = _grouped(which)
+            numbers = np.empty(len(which), dtype=np.int64)
+            for counts, (start, stop) in zip(self.normal, itertools.pairwise(starts), strict=True):
+                numbers[order[start:stop]] = reader.get(stop - start, _first(counts), counts)
+            return torch.from_numpy(numbers).view(index.shape).double()
+
+        return self._by_halves(torch.from_numpy(z).double(), take)
 
     def _synthesised(self, band: Tensor, top: int, c: int, out: Array) -> None:
         """Decode a tile of a band of codes into ``out``; codes around it count, so that no seam is seen."""
@@ -264,19 +289,18 @@ class Coded:
     """A tile as numbers, and the distributions under which they are written."""
 
     coder: ImageCoder
-    numbers: Tensor  # (codes, h, w)
     z: Tensor  # (summary, h / 4, w / 4)
-    mean: Tensor
-    index: Tensor
+    halves: list[tuple[Tensor, Tensor]]  # numbers, and those of their scales (codes, n)
 
     def parts(self) -> Iterator[tuple[Array, int, NDArray[np.int64]]]:
         """Return numbers, and the table that they are written under, one table after the other."""
         for channel, (first, counts) in zip(self.z.flatten(1).numpy(), self.coder.density, strict=True):
             yield channel, first, counts
-        flat = self.numbers.flatten().numpy()
-        order, starts = _grouped(self.index.numpy().ravel())
-        for counts, (start, stop) in zip(self.coder.normal, itertools.pairwise(starts), strict=True):
-            yield flat[order[start:stop]], _first(counts), counts
+        for numbers, index in self.halves:
+            flat = numbers.flatten().numpy()
+            order, starts = _grouped(index.numpy().ravel())
+            for counts, (start, stop) in zip(self.coder.normal, itertools.pairwise(starts), strict=True):
+                yield flat[order[start:stop]], _first(counts), counts
 
     @property
     def bits(self) -> float:

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from diabolo.parts.entropy import SCALES, FactorisedDensity, full_precision, normal_bits, rounded
 from diabolo.parts.exact import LIMIT
 
-__all__ = ["ANCHORS", "CELL", "PATCH", "REACH", "ImageCodec"]
+__all__ = ["ANCHORS", "CELL", "PATCH", "REACH", "ImageCodec", "first_half"]
 
 CELL, PATCH = 16, 64  # sides of what one place of the code, and of the code about the code, stands for
 REACH = 128  # pixels; none that is farther away changes another
 ANCHORS = 6  # levels of quality at which gains are learned
+SEEN = 512.0  # what a code is held within where another is told by it, in units of 8
 LOWEST, HIGHEST = 0.0008, 0.06  # weights of squared errors at the first and the last level
 
 
@@ -74,19 +75,56 @@ def _blocks(width: int, n: int) -> list[nn.Module]:
     return [Block(width) for _ in range(n)]
 
 
+class Teller(nn.Module):
+    """Tells the distributions of codes: of places like the white squares of a board from the summary, of others from both.
+
+    He et al., Checkerboard context model for efficient learned image compression, 2021, arXiv:2103.15306.
+    """
+
+    def __init__(self, codes: int, summary: int):
+        super().__init__()
+        self.about = nn.Sequential(
+            Up(summary, summary, 2), *_blocks(summary, 1), Up(summary, codes, 2), *_blocks(codes, 1)
+        )
+        self.first = Up(codes, 2 * codes, 1)
+        self.more = nn.Sequential(Down(2 * codes, codes, 1), *_blocks(codes, 1), Up(codes, 2 * codes, 1))
+        last = cast("Up", self.more[-1]).map
+        for layer in (self.first.map, last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # there is one
+        with torch.no_grad():
+            self.first.map.bias[codes:] = SCALES / 2  # type: ignore[index]  # there is one
+
+    def from_summary(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what ``z`` tells, and by it mean and number of the scale of each code ``(B, 2 * codes, h, w)``."""
+        about = self.about(z)
+        return about, self.first(about)
+
+    def from_half(self, about: Tensor, first: Tensor, known: Tensor) -> Tensor:
+        """Return what the other half is told, by codes that are 0 in it ``(B, codes, h, w)``."""
+        seen = (known / 8).clamp(-SEEN, SEEN).to(about.dtype)
+        told: Tensor = first + self.more(torch.cat([about, seen], dim=1))
+        return told
+
+
+def first_half(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Return which places of a grid are told by the summary alone ``(height, width)``."""
+    return (torch.arange(height, device=device)[:, None] + torch.arange(width, device=device)) % 2 == 0
+
+
 class ImageCodec(nn.Module):
     r"""Analysis and synthesis of images, and the distribution of their codes.
 
     ::
 
-        x -> analysis -> y * gain -> rounded about the mean ------------------------> / gain -> synthesis -> x'
-                          |                    ^                                        ^
-                          \-> summary -> z -> rounded -> told -> mean and scale of y --/
+        x -> analysis -> y * gain -> rounded about the mean --------------------------> / gain -> synthesis -> x'
+                          |                    ^                                          ^
+                          \-> summary -> z -> rounded -> teller -> mean and scale of y --/
 
     Codes ``y`` are at a sixteenth of the size, the summary ``z`` at a 64th. ``y`` is coded under normal distributions that ``z``
-    tells (Balle et al., 2018, arXiv:1802.01436; with means, Minnen et al., 2018, arXiv:1809.02736), ``z`` under a density of
-    its own for each channel. One network serves all rates: gains of each channel, learned at a few levels of quality, set how
-    finely it is rounded (Cui et al., 2021, arXiv:2003.02012).
+    tells, for half of the places with the help of the other half (Balle et al., 2018, arXiv:1802.01436; with means, Minnen et
+    al., 2018, arXiv:1809.02736), ``z`` under a density of its own for each channel. One network serves all rates: gains of each
+    channel, learned at a few levels of quality, set how finely it is rounded (Cui et al., 2021, arXiv:2003.02012).
 
     It starts as the linear transform of cells of 8 x 8 and of 2 x 2 of these to their principal components.
 
@@ -104,7 +142,7 @@ class ImageCodec(nn.Module):
         At an eighth of the size.
     """
 
-    def __init__(self, channels: int, width: int = 128, codes: int = 160, summary: int = 64, blocks: int = 5):
+    def __init__(self, channels: int, width: int = 128, codes: int = 160, summary: int = 64, blocks: int = 6):
         super().__init__()
         self.channels = channels
         self.analysis = nn.Sequential(
@@ -116,23 +154,11 @@ class ImageCodec(nn.Module):
         self.summary = nn.Sequential(
             Down(codes, summary, 1), Down(summary, summary, 2), *_blocks(summary, 1), Down(summary, summary, 2)
         )
-        self.told = nn.Sequential(
-            Up(summary, summary, 2),
-            *_blocks(summary, 1),
-            Up(summary, codes, 2),
-            *_blocks(codes, 1),
-            Up(codes, 2 * codes, 1),
-        )
+        self.teller = Teller(codes, summary)
         self.density = FactorisedDensity(summary)
         levels = torch.logspace(math.log10(LOWEST), math.log10(HIGHEST), ANCHORS)
         start = torch.log(50 * levels.sqrt())[:, None].repeat(1, codes)
         self.gain, self.inverse = nn.Parameter(start), nn.Parameter(-start)  # logarithms, (ANCHORS, codes)
-        tail = cast("Up", self.told[-1]).map
-        nn.init.zeros_(tail.weight)
-        with torch.no_grad():
-            tail.bias.copy_(  # type: ignore[union-attr]  # there is one
-                torch.cat([torch.zeros(codes), torch.full((codes,), SCALES / 2)])
-            )
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -174,8 +200,11 @@ class ImageCodec(nn.Module):
         y = self.analysis(x.contiguous(memory_format=torch.channels_last)) * gain
         z = self.summary(y / 8).float()
         noisy = z + torch.rand_like(z) - 0.5 if self.training else torch.round(z)
-        mean, index = self.told(rounded(z)).float().chunk(2, dim=1)
-        y = y.float()
+        about, told = self.teller.from_summary(rounded(z))
+        y, told, half = y.float(), told.float(), first_half(y.shape[2], y.shape[3], y.device)
+        known = half * (rounded(y - told.chunk(2, dim=1)[0]) + told.chunk(2, dim=1)[0])
+        told = torch.where(half, told, self.teller.from_half(about, told, known).float())
+        mean, index = told.chunk(2, dim=1)
         code = rounded(y - mean) + mean
         shown = y + torch.rand_like(y) - 0.5 if self.training else code
         bits = normal_bits(shown, mean, index).flatten(1).sum(dim=1) + self.density.bits(noisy).flatten(1).sum(dim=1)

@@ -140,7 +140,7 @@ class PictureModel(Saved, OneToOneFeatureMixin, TransformerMixin, MetaEstimatorM
                 settings,
                 augment=turned,
             )
-        self.module_ = module.cpu().eval()
+        self.module_ = module.cpu().half().float().eval()  # as a model folder holds it
         return self
 
     # images as numbers --------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class PictureModel(Saved, OneToOneFeatureMixin, TransformerMixin, MetaEstimatorM
             "range": self.range_,
             "history": self.history_.to_json(),
         }
-        return meta, {f"module:{k}": v.cpu() for k, v in self.module_.state_dict().items()}
+        return meta, {f"module:{k}": v.half() for k, v in self.module_.state_dict().items()}
 
     def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         if not meta:
@@ -217,7 +217,7 @@ class PictureModel(Saved, OneToOneFeatureMixin, TransformerMixin, MetaEstimatorM
         self.n_features_in_ = self.channels_
         self.module_ = self._build().eval()
         self.module_.load_state_dict(
-            {k.removeprefix("module:"): v for k, v in tensors.items() if k.startswith("module:")}
+            {k.removeprefix("module:"): v.float() for k, v in tensors.items() if k.startswith("module:")}
         )
 
     def __sklearn_is_fitted__(self) -> bool:
