@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         RegularizedAutoencoder,
         RobustAutoencoder,
     )
+    from diabolo.zoo.sequence import SequenceVAE
     from diabolo.zoo.sparse import (
         BatchTopKAutoencoder,
         GatedAutoencoder,
@@ -113,6 +114,7 @@ __all__ = [
     "ResidualVQVAE",
     "Restorer",
     "RobustAutoencoder",
+    "SequenceVAE",
     "SeriesAnomalyDetector",
     "SparseAutoencoder",
     "Stream",
@@ -177,6 +179,7 @@ _HOME = {
     "OrderedAutoencoder": "diabolo.zoo.regularised",
     "PosteriorCollapseWarning": "diabolo.zoo.activity",
     "Recommender": "diabolo.tasks.recommendation",
+    "SequenceVAE": "diabolo.zoo.sequence",
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",
     "Restorer": "diabolo.tasks.restoring",
