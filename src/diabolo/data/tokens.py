@@ -37,6 +37,8 @@ class TokenCodec:
         Of arrays the shape of one; empty where lengths differ.
     longest : int
         Tokens of the longest sequence of ``fit``.
+    dtype : str
+        Of arrays the type of the items.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class TokenCodec:
     vocabulary: tuple[Hashable, ...]
     shape: tuple[int, ...]
     longest: int
+    dtype: str = ""
 
     @classmethod
     def learn(cls, X: Any, tokens: str, most: int) -> tuple[TokenCodec, NDArray[np.int32]]:
@@ -53,7 +56,9 @@ class TokenCodec:
         if not counts:
             raise ValueError("all sequences are empty; there is nothing to learn")
         ranked = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
-        codec = cls(kind, cut, tuple(token for token, _ in ranked[:most]), shape, max(map(len, rows)))
+        kept = tuple(token for token, _ in ranked[:most])
+        dtype = X.dtype.str if kind == "array" else ""
+        codec = cls(kind, cut, kept, shape, max(map(len, rows)), dtype)
         return codec, codec._numbered(rows)
 
     @property
@@ -70,10 +75,16 @@ class TokenCodec:
             raise ValueError(f"X holds {_named(kind, shape)}; expected {_named(self.kind, self.shape)} as in fit")
         return self._numbered(rows)
 
+    def steps(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return how many steps of each row count: its tokens, and its end where lengths differ."""
+        if self.shape:
+            return np.full(len(numbers), numbers.shape[1], dtype=np.int64)
+        return np.asarray((numbers != END).sum(axis=1) + 1, dtype=np.int64)
+
     def decode(self, numbers: NDArray[np.integer[Any]]) -> Any:
         """Return what rows of numbers stand for, up to the first ``END``, as ``fit`` was given it."""
         if self.kind == "array":
-            known = np.array(self.vocabulary)
+            known = np.array(self.vocabulary, dtype=self.dtype)
             return known[np.asarray(numbers)[:, : self.longest] - FIRST].reshape(-1, *self.shape)
         found: list[Any] = []
         for row in numbers:
@@ -90,14 +101,14 @@ class TokenCodec:
             "vocabulary": list(self.vocabulary),
             "shape": list(self.shape),
             "longest": self.longest,
+            "dtype": self.dtype,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TokenCodec:
         """Build a codec from what ``to_json`` returned."""
-        return cls(
-            data["kind"], data["cut"], tuple(map(_hashable, data["vocabulary"])), tuple(data["shape"]), data["longest"]
-        )
+        vocabulary = tuple(map(_hashable, data["vocabulary"]))
+        return cls(data["kind"], data["cut"], vocabulary, tuple(data["shape"]), data["longest"], data["dtype"])
 
     def _numbered(self, rows: list[list[Hashable]]) -> NDArray[np.int32]:
         place = {token: i for i, token in enumerate(self.vocabulary, start=FIRST)}
@@ -111,13 +122,13 @@ def _read(X: Any, tokens: str) -> tuple[str, str, list[list[Hashable]], tuple[in
     """Return the kind of sequences, how text is cut, tokens, and the shape of arrays."""
     if isinstance(X, str):
         raise ValueError(f"{EXPECTED}; a single sequence is a list of one: [X]")
-    if isinstance(X, np.ndarray) and X.dtype != object and X.dtype.kind in "biuUS" and X.ndim > 1:
+    if isinstance(X, np.ndarray) and X.dtype != object and X.dtype.kind in "biuU" and X.ndim > 1:
         if tokens not in ("auto", "items"):
             raise ParameterError(f"tokens={tokens!r} is for strings; the items of an array are its tokens")
         if 0 in X.shape:
             raise ValueError(f"X has shape {X.shape}; {EXPECTED}")
         return "array", "items", X.reshape(len(X), -1).tolist(), X.shape[1:]
-    if not isinstance(X, Iterable) or isinstance(X, dict):
+    if not isinstance(X, Iterable) or isinstance(X, dict) or hasattr(X, "columns"):
         raise ValueError(f"{EXPECTED}; got a {type(X).__name__}")
     rows = list(X)
     if not rows:

@@ -5,15 +5,40 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from diabolo.data.tokens import END, UNKNOWN
 from diabolo.parts.networks.sequences import SequenceNetwork
 
-__all__ = ["Decoding", "beam_search", "generate", "kept"]
+__all__ = ["Decoding", "beam_search", "generate", "kept", "write"]
 
 Decoding = Literal["greedy", "sample", "nucleus", "beam"]
+
+
+def write(
+    net: SequenceNetwork,
+    z: Tensor,
+    longest: int,
+    *,
+    rows: int,
+    fixed: bool,
+    decoding: Decoding,
+    beam_width: int,
+    **drawn: float,
+) -> NDArray[np.int64]:
+    """Write a sequence for each code ``(n, latent_dim)``, so many ``rows`` at a time; return numbers of tokens ``(n, steps)``."""
+    found = [
+        beam_search(net, part, longest, width=beam_width, fixed=fixed).cpu()
+        if decoding == "beam"
+        else generate(net, part, longest, fixed=fixed, decoding=decoding, **drawn).cpu()
+        for part in z.split(rows)  # type: ignore[no-untyped-call]
+    ]
+    steps = max(part.shape[1] for part in found)
+    return torch.cat([F.pad(part, (0, steps - part.shape[1]), value=END) for part in found]).numpy()
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ class Embedding(nn.Module):
         self.tokens = nn.Embedding(n_tokens + 1, width)
         self.axes = nn.ModuleList(nn.Embedding(length, width) for length in shape)
         for table in (self.tokens, *self.axes):
-            nn.init.normal_(table.weight, std=0.1)  # type: ignore[arg-type]  # a weight
+            nn.init.normal_(table.weight, std=0.1)
         self.shape = shape
 
     def forward(self, tokens: Tensor, start: int = 0) -> Tensor:

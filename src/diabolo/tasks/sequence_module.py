@@ -17,7 +17,7 @@ from diabolo.parts.networks.sequences import SequenceNetwork
 from diabolo.records import Batch, Code, Loss, Table
 from diabolo.training.rows import Selection
 
-__all__ = ["ByLength", "SequenceModule", "SequenceTrace", "sequence_loss"]
+__all__ = ["ByLength", "SequenceModule", "SequenceTrace", "bound", "sequence_loss"]
 
 NEAR = 50  # batches whose rows are put in order of length together
 
@@ -113,6 +113,19 @@ def sequence_loss(warmup: float, drop: float, bag: float) -> Callable[[SequenceM
         return Loss(total, {"reconstruction": nats.detach(), "kl": cost.detach()})
 
     return objective
+
+
+def bound(n_samples: int) -> Callable[[SequenceModule, Batch], Tensor]:
+    """Return what gives the bound of each sequence ``(B,)``, over draws of the code or at its centre, whatever beta is."""
+
+    def score(module: SequenceModule, batch: Batch) -> Tensor:
+        found = []
+        for _ in range(max(1, n_samples)):
+            trace = module.trace(batch, sample=n_samples > 0)
+            found.append(module.log_prob(trace.raw, batch) - module.bottleneck.moments(trace.code)[2].sum(dim=1))
+        return torch.stack(found).mean(dim=0)
+
+    return score
 
 
 class ByLength(Selection):

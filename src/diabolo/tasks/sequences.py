@@ -10,15 +10,16 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
 from diabolo.checks import Ge, Gt, Le, Lt, check_parameters
 from diabolo.data.raw import Raw
-from diabolo.data.tokens import END, TokenCodec
+from diabolo.data.tokens import TokenCodec
 from diabolo.declare import register, spec
 from diabolo.generation import in_blocks
+from diabolo.latent.fitting import fit_prior
 from diabolo.notices import warn
 from diabolo.objectives import log_likelihood
 from diabolo.parts.bottlenecks import Gaussian
@@ -26,11 +27,11 @@ from diabolo.parts.networks.sequences import SequenceNetwork
 from diabolo.records import Batch, History, Schema, Table
 from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
-from diabolo.tasks.decoding import Decoding, beam_search, generate
+from diabolo.tasks.decoding import Decoding, write
+from diabolo.tasks.sequence_module import ByLength, SequenceModule, bound, sequence_loss
 from diabolo.training.device import resolve_device, resolve_precision
 from diabolo.training.loop import Settings, train
 from diabolo.zoo.activity import CodeActivity, PosteriorCollapseWarning, collapse_message, posterior_moments
-from diabolo.zoo.sequence_module import ByLength, SequenceModule, sequence_loss
 
 __all__ = ["SequenceVAE"]
 
@@ -44,7 +45,7 @@ JUDGED = 2048  # rows by which the use of the code is judged
 
 @register
 @spec
-class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     r"""A variational autoencoder of texts, of sequences of items, and of grids of tiles.
 
     An encoder reads a sequence into a Gaussian code, a decoder writes it token by token, told the code at each step,
@@ -177,14 +178,14 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
             order = torch.randperm(n)
             module = self._build(codec).to(device)
             table = Table(Schema("vector", numbers.shape[1:], n), torch.from_numpy(numbers)).to(device)
-            lengths = self._steps(codec, numbers)
+            lengths = codec.steps(numbers)
             learned, judged = (ByLength(table, part.to(device), lengths) for part in (order[held:], order[:held]))
             loss = sequence_loss(self.kl_warmup, self.word_dropout, self.bag)
             history = train(module, learned, judged, loss, settings)  # type: ignore[arg-type]  # the loss is all that runs it
         for name in ("prior_", "prior_scores_"):  # of the codes of another fit
             self.__dict__.pop(name, None)
         self.module_, self.codec_, self.history_ = module.cpu().eval(), codec, history
-        self.n_features_in_, self.n_iter_ = codec.longest, len(history)
+        self.n_iter_ = len(history)
         some = (judged if held >= JUDGED else learned).index[:JUDGED].cpu().numpy()
         moments = self._apply(Raw(numbers[some], "vector", "numpy"), posterior_moments).astype(np.float64)
         message = collapse_message(
@@ -280,20 +281,13 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         fixed = bool(self.codec_.shape)
         longest = self.codec_.longest if fixed else max_length or max(1, LONGER * self.codec_.longest)
         device = resolve_device(self.device)
-        net = self.module_.to(device).net
-        found: list[Tensor] = []
-        rows = max(1, ELEMENTS // (self.codec_.size * (beam_width if decoding == "beam" else 1) * 8))
+        codes, net = torch.from_numpy(Z).to(device), self.module_.to(device).net
+        most = max(1, ELEMENTS // (8 * self.codec_.size * (beam_width if decoding == "beam" else 1)))
+        drawn: Any = {"temperature": temperature, "top_p": top_p, "beam_width": beam_width}
         with seeded(draw_seed(random_state), device):
-            for part in torch.from_numpy(Z).split(min(rows, 1024)):  # type: ignore[no-untyped-call]
-                if decoding == "beam":
-                    found.append(beam_search(net, part.to(device), longest, width=beam_width, fixed=fixed).cpu())
-                    continue
-                drawn = {"decoding": decoding, "temperature": temperature, "top_p": top_p}
-                found.append(generate(net, part.to(device), longest, fixed=fixed, **drawn).cpu())  # type: ignore[arg-type]
+            found = write(net, codes, longest, rows=min(1024, most), fixed=fixed, decoding=decoding, **drawn)
         self.module_.cpu()
-        most = max(part.shape[1] for part in found)
-        padded = [torch.nn.functional.pad(part, (0, most - part.shape[1]), value=END) for part in found]
-        return self.codec_.decode(torch.cat(padded).numpy())
+        return self.codec_.decode(found)
 
     def reconstruct(self, X: Any, **decoding: Any) -> Any:
         """Return sequences as their codes tell them; ``decoding`` is as in :meth:`inverse_transform`."""
@@ -320,10 +314,8 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self
             With ``prior_``.
         """
-        from diabolo.latent.fitting import fit_prior
-
         check_is_fitted(self, "module_")
-        self.prior_, self.prior_scores_ = fit_prior(self, X, prior, None, labels, random_state)  # type: ignore[arg-type]
+        self.prior_, self.prior_scores_ = fit_prior(self, X, prior, None, labels, random_state)
         return self
 
     def sample(
@@ -399,17 +391,13 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n,)
             Nats per sequence, its end included.
         """
-
-        def score(module: SequenceModule, batch: Batch) -> Tensor:
-            found = []
-            for _ in range(max(1, n_samples)):
-                trace = module.trace(batch, sample=n_samples > 0)
-                found.append(module.log_prob(trace.raw, batch) - trace.code.costs["kl"])
-            return torch.stack(found).mean(dim=0)
-
+        if n_samples < 0:
+            raise ValueError(
+                f"n_samples={n_samples}: expected 0 (the centre of each code) or a positive number of draws"
+            )
         raw = self._read(X, reset=False)
         with seeded(draw_seed(random_state), resolve_device(self.device)):
-            return self._apply(raw, score).astype(np.float64)
+            return self._apply(raw, bound(n_samples)).astype(np.float64)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of :meth:`score_samples`."""
@@ -454,13 +442,6 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     # inside -------------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _steps(codec: TokenCodec, numbers: Array) -> NDArray[np.int64]:
-        """Return how many steps of each row count."""
-        if codec.shape:
-            return np.full(len(numbers), numbers.shape[1], dtype=np.int64)
-        return (numbers != END).sum(axis=1).astype(np.int64) + 1
-
     def _read(self, X: Any, *, reset: bool, condition: None = None) -> Raw:
         check_is_fitted(self, "module_")
         if condition is not None:
@@ -471,7 +452,7 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return what a function of the module and of batches makes of rows, those of like length together."""
         device = resolve_device(self.device)
         module = self.module_.to(device).eval()
-        lengths = self._steps(self.codec_, raw.values)
+        lengths = self.codec_.steps(raw.values)
         order = np.argsort(lengths, kind="stable")
         rows = max(1, min(512, ELEMENTS // (self.codec_.size * int(lengths.max()))))
         parts = []
@@ -498,7 +479,7 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self.codec_ = TokenCodec.from_json(meta["tokens"])
         self.history_ = History.from_json(meta["history"])
-        self.n_features_in_, self.n_iter_ = self.codec_.longest, len(self.history_)
+        self.n_iter_ = len(self.history_)
         if meta["prior_scores"] is not None:
             self.prior_scores_ = meta["prior_scores"]
         with seeded(0):
@@ -506,6 +487,10 @@ class SequenceVAE(Saved, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.module_.load_state_dict(
             {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
         )
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.latent_dim
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
