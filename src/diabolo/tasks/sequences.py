@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
-from diabolo.checks import Ge, Gt, Le, Lt, check_parameters
+from diabolo.checks import Ge, Gt, Le, Lt, ParameterError, check_parameters
 from diabolo.data.raw import Raw
 from diabolo.data.tokens import TokenCodec
 from diabolo.declare import register, spec
@@ -22,13 +22,12 @@ from diabolo.generation import in_blocks
 from diabolo.latent.fitting import fit_prior
 from diabolo.notices import warn
 from diabolo.objectives import log_likelihood
-from diabolo.parts.bottlenecks import Gaussian
-from diabolo.parts.networks.sequences import SequenceNetwork
+from diabolo.parts.networks.sequences import HEADS, SequenceNetwork
 from diabolo.records import Batch, History, Schema, Table
 from diabolo.saving import Saved
 from diabolo.seeding import draw_seed, seeded
 from diabolo.tasks.decoding import Decoding, write
-from diabolo.tasks.sequence_module import ByLength, SequenceModule, bound, sequence_loss
+from diabolo.tasks.sequence_module import ByLength, FreeInformation, SequenceModule, bound, sequence_loss
 from diabolo.training.device import resolve_device, resolve_precision
 from diabolo.training.loop import Settings, train
 from diabolo.zoo.activity import CodeActivity, PosteriorCollapseWarning, collapse_message, posterior_moments
@@ -155,6 +154,8 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             Fitted. A keyboard interrupt ends training early and keeps what was learned.
         """
         check_parameters(self)
+        if self.network == "attention" and self.width % HEADS:
+            raise ParameterError(f"width={self.width}: expected a multiple of {HEADS} for network='attention'")
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         codec, numbers = TokenCodec.learn(X, self.tokens, self.max_tokens)
         n = len(numbers)
@@ -207,7 +208,7 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             shape=codec.shape,
         )
         return SequenceModule(
-            net, Gaussian(self.latent_dim, self.beta, self.free_bits), codec.size, fixed=bool(codec.shape)
+            net, FreeInformation(self.latent_dim, self.beta, self.free_bits), codec.size, fixed=bool(codec.shape)
         )
 
     # codes --------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["NETWORKS", "SequenceNetwork"]
+__all__ = ["HEADS", "NETWORKS", "SequenceNetwork"]
 
 KERNEL, DILATIONS = 3, (1, 2, 4, 8, 16, 1)
 HEADS = 4
