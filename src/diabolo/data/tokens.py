@@ -52,6 +52,8 @@ class TokenCodec:
     def learn(cls, X: Any, tokens: str, most: int) -> tuple[TokenCodec, NDArray[np.int32]]:
         """Learn the tokens of ``X``; return the codec and ``X`` as numbers."""
         kind, cut, rows, shape = _read(X, tokens)
+        if kind != "text" and tokens not in ("auto", "items"):
+            raise ParameterError(f"tokens={tokens!r} is for strings; the items of lists and arrays are their tokens")
         counts: Counter[Hashable] = Counter(token for row in rows for token in row)
         if not counts:
             raise ValueError("all sequences are empty; there is nothing to learn")
@@ -68,9 +70,7 @@ class TokenCodec:
 
     def encode(self, X: Any) -> NDArray[np.int32]:
         """Return sequences as numbers ``(n, steps)``, each followed by ``END``; new tokens are ``UNKNOWN``."""
-        kind, _, rows, shape = _read(
-            X, self.cut if self.kind == "text" else "items" if self.kind == "items" else "auto"
-        )
+        kind, _, rows, shape = _read(X, self.cut)
         if kind != self.kind or shape != self.shape:
             raise ValueError(f"X holds {_named(kind, shape)}; expected {_named(self.kind, self.shape)} as in fit")
         return self._numbered(rows)
@@ -123,8 +123,6 @@ def _read(X: Any, tokens: str) -> tuple[str, str, list[list[Hashable]], tuple[in
     if isinstance(X, str):
         raise ValueError(f"{EXPECTED}; a single sequence is a list of one: [X]")
     if isinstance(X, np.ndarray) and X.dtype != object and X.dtype.kind in "biuU" and X.ndim > 1:
-        if tokens not in ("auto", "items"):
-            raise ParameterError(f"tokens={tokens!r} is for strings; the items of an array are its tokens")
         if 0 in X.shape:
             raise ValueError(f"X has shape {X.shape}; {EXPECTED}")
         return "array", "items", X.reshape(len(X), -1).tolist(), X.shape[1:]
@@ -141,8 +139,6 @@ def _read(X: Any, tokens: str) -> tuple[str, str, list[list[Hashable]], tuple[in
             raise ValueError(f"X holds {sum(texts)} strings and {len(rows) - sum(texts)} others; {EXPECTED}")
         cut = tokens if tokens not in ("auto", "items") else _auto(rows)
         return "text", cut, _cut(rows, cut), ()
-    if tokens not in ("auto", "items"):
-        raise ParameterError(f"tokens={tokens!r} is for strings; the items of a sequence are its tokens")
     return "items", "items", [_items(row, i) for i, row in enumerate(rows)], ()
 
 

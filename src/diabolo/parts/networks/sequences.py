@@ -13,6 +13,7 @@ __all__ = ["HEADS", "NETWORKS", "SequenceNetwork"]
 
 KERNEL, DILATIONS = 3, (1, 2, 4, 8, 16, 1)
 HEADS = 4
+SPREAD = 0.1  # of the vectors of tokens and places at the start
 
 
 class Embedding(nn.Module):
@@ -24,7 +25,7 @@ class Embedding(nn.Module):
         self.tokens = nn.Embedding(n_tokens + 1, width)
         self.axes = nn.ModuleList(nn.Embedding(length, width) for length in shape)
         for table in (self.tokens, *self.axes):
-            nn.init.normal_(table.weight, std=0.1)
+            nn.init.normal_(table.weight, std=SPREAD)
         self.shape = shape
 
     def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
@@ -131,6 +132,13 @@ class Attending(nn.Module):
         self.told = nn.Linear(latent_dim, width)
 
     @staticmethod
+    def _placed(x: Tensor, start: int = 0) -> Tensor:
+        """Add waves that tell places, of which the fading alone says little: without them equal tokens are hard to count."""
+        place = torch.arange(start, start + x.shape[1], device=x.device, dtype=torch.float32)
+        turns = place[:, None] * 10_000.0 ** -torch.linspace(0, 1, x.shape[2] // 2, device=x.device)
+        return x + SPREAD * torch.cat([turns.sin(), turns.cos()], dim=1).to(x.dtype)
+
+    @staticmethod
     def _fading(queries: Tensor, keys: Tensor) -> Tensor:
         slopes = torch.tensor([2.0 ** -(8 * (i + 1) / HEADS) for i in range(HEADS)], device=keys.device)
         return -slopes[:, None, None] * (queries[:, None] - keys).abs()
@@ -139,14 +147,15 @@ class Attending(nn.Module):
         """Return what is known at each step."""
         place = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
         bias = self._fading(place, place).expand(len(x), -1, -1, -1).masked_fill(~inside[:, None, None], -math.inf)
+        x = self._placed(x)
         for layer in self.reader:
             x, _ = layer(x, bias)
         return x
 
     def write(self, x: Tensor, z: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Return what each step knows, and keys and values of all layers."""
-        x = x + self.told(z)[:, None]
         before = 0 if state is None else state.shape[4]
+        x = self._placed(x, before) + self.told(z)[:, None]
         keys = torch.arange(before + x.shape[1], device=x.device, dtype=torch.float32)
         queries = keys[before:]
         bias = self._fading(queries, keys).masked_fill(keys > queries[:, None], -math.inf)
