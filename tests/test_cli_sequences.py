@@ -58,6 +58,13 @@ def test_codes_scores_and_facts(place, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["different tokens"] == 2
     assert facts["parameters"]["width"] == 16
+    assert main(["latent", "diagnose", str(place / "model"), str(place / "lines.txt")]) == 0
+    assert "of 2 units in use" in capsys.readouterr().out
+    assert (
+        main(["latent", "prior", str(place / "model"), str(place / "lines.txt"), "--method", "mixture", "--seed", "0"])
+        == 0
+    )
+    assert "kept mixture" in capsys.readouterr().err
     assert main(["models"]) == 0
     assert "sequence-vae learns texts" in capsys.readouterr().out
 

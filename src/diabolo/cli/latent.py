@@ -187,7 +187,10 @@ def prior(
     fitted = load(model)
     if not hasattr(fitted, "fit_prior"):
         raise UsageError(f"{model} holds {type(fitted).__name__}, not a model with a code")
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    if holds_sequences(fitted):
+        X, told = read_lines(data), {}
+    else:
+        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
     fitted.fit_prior(X, method, random_state=seed, **told)
     fitted.save(model)
     for name, nats in sorted(fitted.prior_scores_.items(), key=lambda item: -item[1]):
@@ -211,8 +214,11 @@ def diagnose(
     from diabolo.cli.data import read_data
     from diabolo.latent import diagnose as look
 
-    fitted = autoencoder_of(load_model(model))
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    fitted = autoencoder_of(load_model(model, lines=True))
+    if holds_sequences(fitted):
+        X, told = read_lines(data), {}
+    else:
+        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
     for part in str(look(fitted, X, random_state=seed, **told)).split("; "):
         print(part)
     return 0

@@ -76,7 +76,7 @@ def load_model(folder: Path, *, lines: bool = False) -> Any:
         if lines:
             return model
         raise UsageError(
-            f"{folder} holds a model of sequences; diabolo sample, interpolate, embed, score and info take it"
+            f"{folder} holds a model of sequences, which this command does not take; see docs/sequences.md"
         )
     if not hasattr(autoencoder_of(model), "codec_"):
         raise UsageError(f"{folder} holds a {type(model).__name__} alone, which this command cannot use")
