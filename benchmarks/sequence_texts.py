@@ -75,7 +75,7 @@ def numbered(train, *others):
     return [[[place[t] for t in row if t in place] for row in rows] for rows in (train, *others)], tokens
 
 
-def language(train, held_out, judged=None, *, hidden, width, batch, seconds, epochs, device, seed, dropout=0.5):
+def language(train, held_out, judged=None, *, hidden, width, batch, seconds, epochs, device, dropout, seed=0):
     """Fit a language model; return it, its tokens, its nats of each row held out, and how it was fitted.
 
     It stops by the rows of ``judged``, or by a tenth of those of training.
@@ -100,10 +100,6 @@ def language(train, held_out, judged=None, *, hidden, width, batch, seconds, epo
     seconds = time.monotonic() - began
     about = {"epochs": ran, "seconds": seconds, "parameters": lm.size_of(model)}
     return model, tokens, lm.nats(model, test, device), about
-
-
-def parameters(model):
-    return sum(p.numel() for p in model.module_.parameters())
 
 
 def judge_molecules(made, known):

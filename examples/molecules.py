@@ -1,8 +1,8 @@
 """Molecules: learn the language of SMILES, write new molecules, and see how many of them are any.
 
-SMILES are read from a text file, one a line, such as those of ZINC (zinc.docking.org); what follows the first space of a line
-is not read. Without a file, alkanes with a few groups are made up. With rdkit (``pip install rdkit``) new molecules are checked for their
-valences and drawn to molecules.png; without, only brackets and rings are.
+SMILES are read from a text file, one a line, such as those of ZINC (zinc.docking.org); what follows the first blank of a line
+is not read. Without a file, chains with a few groups are made up. With rdkit (``pip install rdkit``) new molecules are checked
+for their valences and drawn to molecules.png; without it, only for brackets and rings that are closed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sentences: what lies between two sentences, new ones, and words in an order that no sentence had.
+"""Sentences: what lies between two sentences, and new ones.
 
 Sentences are read from a text file, one a line. Without a file, they are put together from a small grammar.
 """
@@ -6,6 +6,7 @@ Sentences are read from a text file, one a line. Without a file, they are put to
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     print("\n".join(["between two sentences:", *way, "", "new sentences:", *made[:8]]))
 
     known = {word for row in train for word in row.split()}
-    pairs = {pair for row in train for words in [row.split()] for pair in zip(words, words[1:], strict=False)}
-    drawn = [pair for row in made for words in [row.split()] for pair in zip(words, words[1:], strict=False)]
+    pairs = {pair for row in train for words in [row.split()] for pair in pairwise(words)}
+    drawn = [pair for row in made for words in [row.split()] for pair in pairwise(words)]
     return {
         "rebuilt": float(np.mean([a == b for a, b in zip(model.reconstruct(held_out), held_out, strict=True)])),
         "known_words": float(np.mean([word in known for row in made for word in row.split()])),

@@ -231,13 +231,8 @@ def test_bach_chorales(run, tmp_path):
 
 def test_molecules(run, tmp_path):
     closed = load("molecules").closed
-    assert (
-        closed("CC(=O)c1ccccc1")
-        and not closed("CC(=O")
-        and not closed("c1ccccc")
-        and not closed("C)C(")
-        and not closed("")
-    )
+    assert closed("CC(=O)c1ccccc1")
+    assert not any(map(closed, ("CC(=O", "c1ccccc", "C)C(", "")))
     result = run("molecules", "--epochs", "3")
     assert 0 < result["valid"] <= 1
     assert (tmp_path / "molecules" / "molecules.smi").exists()
