@@ -326,12 +326,14 @@ SHORT = ["abc", "cab", "bca", "aabb", "ccc", "b", "", "abcabc", "cba", "bbca"]
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_few_sequences_are_learned_by_heart(network):
-    epochs = {"recurrent": 150, "convolutional": 50, "attention": 100}[network]
-    settings = {"width": 32, "dropout": 0.0, "word_dropout": 0.0, "validation_fraction": 0.0, "beta": 0.01, "learning_rate": 5e-3}
-    model = SequenceVAE(
-        8, network=network, layers=1 + (network == "attention"), max_epochs=epochs, random_state=0, **settings
-    )
-    model.set_params(batch_size=10, device="cpu").fit(SHORT * 2)
+    own = {
+        "recurrent": {"max_epochs": 150, "learning_rate": 5e-3},
+        "convolutional": {"max_epochs": 50, "learning_rate": 5e-3},
+        "attention": {"max_epochs": 100, "layers": 2},
+    }
+    settings = {"width": 32, "dropout": 0.0, "word_dropout": 0.0, "validation_fraction": 0.0, "beta": 0.01}
+    settings |= {"batch_size": 10, "random_state": 0, "device": "cpu", **own[network]}
+    model = SequenceVAE(8, network=network, **settings).fit(SHORT * 2)
     assert model.reconstruct(SHORT) == SHORT
     assert model.reconstruct(SHORT, decoding="beam") == SHORT
     assert model.activity(SHORT).n_active >= 3

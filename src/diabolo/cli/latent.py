@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from diabolo.cli.catalog import UsageError
+from diabolo.cli.lines import check_lines, holds_sequences, read_lines, write_lines
 from diabolo.cli.models import (
     DataFile,
     Exclude,
@@ -47,13 +48,20 @@ def interpolate(
     key: Key = None,
     labels: Labels = None,
 ) -> int:
-    """Write rows between rows of a file, through their codes; with -o ways.svg (images also .png) as a figure."""
+    """Write rows between rows of a file, through their codes; with -o ways.svg (images also .png) as a figure.
+
+    Of a model of sequences the file has one sequence a line, and -o ways.txt takes those between.
+    """
     from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, check_place, write_rows
     from diabolo.latent import interpolate as go
 
-    figure = output is not None and output.suffix.lower() in (".svg", ".png")
-    if figure and output is not None:
+    fitted = autoencoder_of(load_model(model, lines=True))
+    sequences = holds_sequences(fitted)
+    figure = output is not None and output.suffix.lower() in (".svg", ".png") and not sequences
+    if sequences:
+        check_lines(output)
+    elif figure and output is not None:
         check_place(output)
     else:
         check_output(output)
@@ -63,8 +71,10 @@ def interpolate(
         raise UsageError(f"--rows {rows}: expected numbers of rows such as 3,8") from None
     if len(chosen) < 2 or len(chosen) % 2:
         raise UsageError(f"--rows {rows}: expected pairs of rows, the start and the end of each way")
-    fitted = autoencoder_of(load_model(model))
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    if sequences:
+        X, told = read_lines(data), {}
+    else:
+        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
     n = len(X)
     wrong = [row for row in chosen if not 0 <= row < n]
     if wrong:
@@ -72,7 +82,9 @@ def interpolate(
     if told:
         raise UsageError("interpolate takes no condition of each row; use interpolate of diabolo.latent in Python")
     ways = go(fitted, _take(X, chosen[::2]), _take(X, chosen[1::2]), steps, method=method)
-    if figure and output is not None:
+    if sequences:
+        write_lines(output, [ways])
+    elif figure and output is not None:
         from diabolo.report import write_grid
 
         names = [f"{a} to {b}" for a, b in zip(chosen[::2], chosen[1::2], strict=True)]
@@ -175,7 +187,10 @@ def prior(
     fitted = load(model)
     if not hasattr(fitted, "fit_prior"):
         raise UsageError(f"{model} holds {type(fitted).__name__}, not a model with a code")
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    if holds_sequences(fitted):
+        X, told = read_lines(data), {}
+    else:
+        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
     fitted.fit_prior(X, method, random_state=seed, **told)
     fitted.save(model)
     for name, nats in sorted(fitted.prior_scores_.items(), key=lambda item: -item[1]):
@@ -199,8 +214,11 @@ def diagnose(
     from diabolo.cli.data import read_data
     from diabolo.latent import diagnose as look
 
-    fitted = autoencoder_of(load_model(model))
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    fitted = autoencoder_of(load_model(model, lines=True))
+    if holds_sequences(fitted):
+        X, told = read_lines(data), {}
+    else:
+        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
     for part in str(look(fitted, X, random_state=seed, **told)).split("; "):
         print(part)
     return 0
@@ -224,6 +242,8 @@ def _take(X: Any, index: list[int]) -> Any:
     import narwhals.stable.v2 as nw
     import numpy as np
 
+    if isinstance(X, list):
+        return [X[i] for i in index]
     if isinstance(X, np.ndarray):
         return X[index]
     return nw.from_native(X, eager_only=True)[index].to_native()
