@@ -16,7 +16,7 @@ import numpy as np
 
 from diabolo import SequenceVAE
 
-EPOCHS = 60
+EPOCHS = 40
 ATOMS = r"Cl|Br|\[.*?\]|."  # an atom is one token
 
 

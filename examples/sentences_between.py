@@ -14,7 +14,7 @@ import numpy as np
 from diabolo import SequenceVAE
 from diabolo.latent import interpolate
 
-EPOCHS = 60
+EPOCHS = 40
 WHO = ("the cat", "the old man", "a child", "my sister", "the dog", "a sailor")
 DOES = ("sees", "likes", "paints", "follows", "hears", "forgets")
 WHAT = ("the sea", "a red boat", "the moon", "an old song", "the garden", "a white bird")

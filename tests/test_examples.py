@@ -196,6 +196,7 @@ def test_a_low_ceiling_stops_a_jump():
     assert not playable(["X" * 16] * 11 + low[11:])
 
 
+@pytest.mark.filterwarnings("ignore::diabolo.PosteriorCollapseWarning")  # too few steps for a code that is in use
 def test_mario_levels(run, tmp_path):
     result = run("mario_levels", "--epochs", "1", "--levels", "2")
     assert result["playable_real"] > 0.5
@@ -223,9 +224,10 @@ def test_a_midi_file_has_the_notes_of_the_piece():
     assert tracks[3][4:] == b"\x00\xc2\x13" + end  # silence
 
 
+@pytest.mark.filterwarnings("ignore::diabolo.PosteriorCollapseWarning")  # too few steps for a code that is in use
 def test_bach_chorales(run, tmp_path):
-    result = run("bach_chorales", "--epochs", "4")
-    assert result["steps"] > 0
+    result = run("bach_chorales", "--epochs", "2")
+    assert 0 < result["changes"] < 1
     assert sorted(p.suffix for p in (tmp_path / "chorales").iterdir()) == [".mid"] * 6 + [".png"] * 2
 
 
@@ -233,13 +235,13 @@ def test_molecules(run, tmp_path):
     closed = load("molecules").closed
     assert closed("CC(=O)c1ccccc1")
     assert not any(map(closed, ("CC(=O", "c1ccccc", "C)C(", "")))
-    result = run("molecules", "--epochs", "3")
+    result = run("molecules", "--epochs", "2")
     assert 0 < result["valid"] <= 1
     assert (tmp_path / "molecules" / "molecules.smi").exists()
 
 
 def test_sentences_between(run, capsys):
-    result = run("sentences_between", "--epochs", "4")
+    result = run("sentences_between", "--epochs", "8")
     assert result["known_words"] == 1
     assert result["known_pairs"] > 0.5
     assert "between two sentences" in capsys.readouterr().out
