@@ -13,8 +13,6 @@ from diabolo.tasks.sequences import SequenceVAE
 
 LINES = ["abab", "baba", "aabb", "", "bbaa", "abba"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # rightly said of two epochs
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

@@ -20,7 +20,6 @@ from diabolo.tasks.sequence_module import ByLength, FreeInformation, sequence_lo
 
 WORDS = ["".join(w) for w in ("abab", "baba", "aabb", "bbaa", "abba", "a", "", "bbb")] * 4
 QUICK = {"width": 16, "max_epochs": 2, "random_state": 0, "device": "cpu", "free_bits": 0.5}
-pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # rightly said of two epochs
 
 
 def untrained(network, rows=WORDS, **settings):

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from diabolo.cli.catalog import UsageError
 from diabolo.cli.folders import Keep, Memory, is_folder, score_folder
-from diabolo.cli.lines import check_lines, holds_sequences, read_lines, write_lines
+from diabolo.cli.lines import check_lines, holds_sequences, rows_or_lines, write_lines
 from diabolo.cli.models import (
     DataFile,
     Exclude,
@@ -43,17 +43,13 @@ def embed(
 
     Parquet files that do not fit into memory go into a folder, -o codes/, part by part; the same call goes on where it stopped.
     """
-    from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, write_matrix
 
     if is_folder(output, keep, memory) and output is not None:
         return score_folder(load_model(model), data, output, "embed", keep, memory)
     check_output(output)
     fitted = load_model(model, lines=True)
-    if holds_sequences(fitted):
-        X, told = read_lines(data), {}
-    else:
-        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     autoencoder = autoencoder_of(fitted)
     codes = autoencoder.transform(X, **told)
     write_matrix(output, codes, [str(name) for name in autoencoder.get_feature_names_out()])
@@ -105,17 +101,13 @@ def score(
     """
     import numpy as np
 
-    from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, write_columns, write_matrix
 
     if is_folder(output, keep, memory) and output is not None:
         return score_folder(load_model(model), data, output, "score", keep, memory)
     check_output(output)
     fitted = load_model(model, lines=True)
-    if holds_sequences(fitted):
-        X, told = read_lines(data), {}
-    else:
-        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     judge = fitted if hasattr(fitted, "score_samples") else autoencoder_of(fitted)
     scores = judge.score_samples(X, **told)
     if output is not None and output.suffix.lower() == ".npy":

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from diabolo.cli.catalog import UsageError
-from diabolo.cli.lines import check_lines, holds_sequences, read_lines, write_lines
+from diabolo.cli.lines import check_lines, holds_sequences, rows_or_lines, write_lines
 from diabolo.cli.models import (
     DataFile,
     Exclude,
@@ -52,7 +52,6 @@ def interpolate(
 
     Of a model of sequences the file has one sequence a line, and -o ways.txt takes those between.
     """
-    from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, check_place, write_rows
     from diabolo.latent import interpolate as go
 
@@ -71,10 +70,7 @@ def interpolate(
         raise UsageError(f"--rows {rows}: expected numbers of rows such as 3,8") from None
     if len(chosen) < 2 or len(chosen) % 2:
         raise UsageError(f"--rows {rows}: expected pairs of rows, the start and the end of each way")
-    if sequences:
-        X, told = read_lines(data), {}
-    else:
-        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     n = len(X)
     wrong = [row for row in chosen if not 0 <= row < n]
     if wrong:
@@ -181,16 +177,13 @@ def prior(
     labels: Labels = None,
 ) -> int:
     """Learn where the codes of rows are, and keep it in the model's folder: `diabolo sample` then draws from there."""
-    from diabolo.cli.data import read_data, say
+    from diabolo.cli.data import say
     from diabolo.persistence import load
 
     fitted = load(model)
     if not hasattr(fitted, "fit_prior"):
         raise UsageError(f"{model} holds {type(fitted).__name__}, not a model with a code")
-    if holds_sequences(fitted):
-        X, told = read_lines(data), {}
-    else:
-        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     fitted.fit_prior(X, method, random_state=seed, **told)
     fitted.save(model)
     for name, nats in sorted(fitted.prior_scores_.items(), key=lambda item: -item[1]):
@@ -211,14 +204,10 @@ def diagnose(
     labels: Labels = None,
 ) -> int:
     """Say how rows use the latent space: units in use, distance from the prior, holes, unused symbols."""
-    from diabolo.cli.data import read_data
     from diabolo.latent import diagnose as look
 
     fitted = autoencoder_of(load_model(model, lines=True))
-    if holds_sequences(fitted):
-        X, told = read_lines(data), {}
-    else:
-        X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     for part in str(look(fitted, X, random_state=seed, **told)).split("; "):
         print(part)
     return 0

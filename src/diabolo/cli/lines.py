@@ -8,7 +8,7 @@ from typing import Any
 
 from diabolo.cli.catalog import UsageError
 
-__all__ = ["LINES", "check_lines", "holds_sequences", "read_lines", "write_lines"]
+__all__ = ["LINES", "check_lines", "holds_sequences", "read_lines", "rows_or_lines", "write_lines"]
 
 LINES = (".txt", ".smi", ".csv")  # endings of files that lines go into
 EXPECTED = "expected a text file of one sequence a line, in UTF-8"
@@ -35,6 +35,18 @@ def read_lines(path: Path) -> list[str]:
     if not lines:
         raise ValueError(f"{path} is empty; {EXPECTED}")
     return [line.removesuffix("\r") for line in lines]
+
+
+def rows_or_lines(
+    fitted: Any, data: Path, *, key: str | None, exclude: str, labels: str | None
+) -> tuple[Any, dict[str, Any]]:
+    """Read what a fitted model knows: lines for one of sequences, else rows, and their ``condition=`` where there is one."""
+    from diabolo.cli.data import read_data
+    from diabolo.cli.models import rows_for
+
+    if holds_sequences(fitted):
+        return read_lines(data), {}
+    return rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
 
 
 def check_lines(output: Path | None) -> None:

@@ -40,6 +40,7 @@ PATIENT = 0.15  # share of max_epochs without a better bound after which trainin
 LONGER = 2  # times the longest sequence of fit that one may become
 ELEMENTS = 2**23  # logits at a time
 JUDGED = 2048  # rows by which the use of the code is judged
+TRAINED = 500  # steps before which hardly any code is in use
 
 
 @register
@@ -116,7 +117,9 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     beta: Annotated[
         float, Ge(0), "weight of the KL term; 1 makes the loss a bound on the likelihood, less lets codes tell more"
     ] = 1.0
-    free_bits: Annotated[float, Ge(0), "nats of KL, averaged over a batch, that each unit of the code has free"] = 0.1
+    free_bits: Annotated[
+        float, Ge(0), "nats that each unit of the code may tell of a sequence at no cost in training"
+    ] = 0.1
     bag: Annotated[float, Ge(0), "weight of the loss by which the code alone tells which tokens there are"] = 0.1
     max_epochs: Annotated[
         int | Literal["auto"],
@@ -155,7 +158,7 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         check_parameters(self)
         if self.network == "attention" and self.width % HEADS:
-            raise ParameterError(f"width={self.width}: expected a multiple of {HEADS} for network='attention'")
+            raise ParameterError(f"width={self.width}: attention expects a multiple of {HEADS}")
         device, seed = resolve_device(self.device), draw_seed(self.random_state)
         codec, numbers = TokenCodec.learn(X, self.tokens, self.max_tokens)
         n = len(numbers)
@@ -192,7 +195,7 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         message = collapse_message(
             CodeActivity.of(moments), ("a larger free_bits", "a larger word_dropout", "a larger bag")
         )
-        if message is not None and len(some) > 1:
+        if message is not None and len(some) > 1 and len(history) * steps >= TRAINED:
             history.events.append(message)
             warn(message, PosteriorCollapseWarning)
         return self
@@ -440,8 +443,6 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Tell how much each unit of the code says about sequences, and how much of it is noise."""
         raw = self._read(X, reset=False)
         return CodeActivity.of(self._apply(raw, posterior_moments).astype(np.float64))
-
-    # inside -------------------------------------------------------------------------------------------------------------------
 
     def _read(self, X: Any, *, reset: bool, condition: None = None) -> Raw:
         check_is_fitted(self, "module_")
