@@ -26,6 +26,7 @@ COLUMNS = {  # of each job: heading, name, format
         ("KL of a piece", "kl", ".1f"),
         ("units in use", "active_units", "d"),
         ("parameters", "parameters", ",d"),
+        ("epochs", "epochs", "d"),
         ("seconds", "seconds", ".0f"),
     ),
     "molecules": (
@@ -36,6 +37,7 @@ COLUMNS = {  # of each job: heading, name, format
         ("nats", "nll", ".1f"),
         ("KL", "kl", ".1f"),
         ("parameters", "parameters", ",d"),
+        ("epochs", "epochs", "d"),
         ("seconds", "seconds", ".0f"),
     ),
     "text": (
@@ -44,6 +46,7 @@ COLUMNS = {  # of each job: heading, name, format
         ("mutual information", "mutual_information", ".2f"),
         ("units in use", "active_units", "d"),
         ("parameters", "parameters", ",d"),
+        ("epochs", "epochs", "d"),
         ("seconds", "seconds", ".0f"),
     ),
 }
@@ -66,14 +69,16 @@ def render(results):
         "",
         "Written by `python benchmarks/sequences.py --render` from",
         "[benchmarks/results/sequences.json](../benchmarks/results/sequences.json); the script says how all is measured. A dash:",
-        "the method has no such number, or it was not measured.",
+        "the method has no such number, or it was not measured. Seconds are of training, on a machine that others used too; what",
+        "reached the time limit has fewer epochs than planned. Molecules, levels by a SequenceVAE and the full size have not been run",
+        "yet.",
     ]
     for size, about in SIZES.items():
         for job, columns in COLUMNS.items():
             rows = {k: v for k, v in results.items() if k.startswith(f"{size} | {job} | ")}
             if not rows:
                 continue
-            lines += ["", f"## {TITLES[job]}", "", f"{about}. {NOTES[job]}", ""]
+            lines += ["", f"## {TITLES[job]}", "", f"{about}.", NOTES[job], ""]
             lines.append("| model | setting | " + " | ".join(heading for heading, _, _ in columns) + " |")
             lines.append("|---|---|" + "---:|" * len(columns))
             for key, found in rows.items():

@@ -6,7 +6,8 @@ pieces of steps of four pitches, one for each voice, -1 for silence.
     python examples/bach_chorales.py --data Jsb16thSeparated.json
 
 Without a file, pieces of four voices are made up from the chords of a cadence. Pieces are cut into windows, and become events:
-for each step, the note that each voice begins, or that it holds its note. New pieces go to chorale_1.mid and so on, and to a picture, chorales.png.
+for each step, the note that each voice begins, or that it holds its note. New pieces go to chorale_1.mid and so on and to a
+picture, chorales.png, steps from one chorale to another to way.png.
 """
 
 from __future__ import annotations
