@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 
 import diabolo
-from diabolo import SequenceVAE
+from diabolo import PosteriorCollapseWarning, SequenceVAE
 from diabolo.checks import ParameterError
 from diabolo.data.tokens import END, UNKNOWN, TokenCodec
 from diabolo.latent import concept_vector, diagnose, interpolate, nearest, traverse
@@ -349,6 +349,22 @@ def test_codes_are_used_without_tuning():
     assert (
         found.mutual_information > 0.4
     )  # most of which tells sentences apart, for all that the decoder could do without
+
+
+def test_a_code_that_means_nothing_is_told():
+    settings = {
+        "width": 8,
+        "beta": 20.0,
+        "free_bits": 0.0,
+        "bag": 0.0,
+        "batch_size": 4,
+        "device": "cpu",
+        "random_state": 0,
+    }
+    rows = ["ab", "ba"] * 12
+    with pytest.warns(PosteriorCollapseWarning, match="a larger free_bits"):
+        SequenceVAE(2, max_epochs=90, validation_fraction=0.0, **settings).fit(rows)
+    SequenceVAE(2, max_epochs=2, **settings).fit(rows)  # of a model that is not trained yet it would say nothing
 
 
 def test_the_same_seed_gives_the_same():
