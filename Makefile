@@ -58,6 +58,7 @@ bench: $(VENV)/.ready ## Run the benchmarks (hours); results go to benchmarks/re
 	$(BIN)/python benchmarks/compression_rows.py
 	$(BIN)/python benchmarks/recommendation.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/sequences.py levels chorales molecules text --render
 	$(BIN)/python benchmarks/synthetic_tables.py
 	$(BIN)/python benchmarks/disentanglement.py
 

@@ -243,7 +243,8 @@ def render(results):
                 mine, other = best[library, model], best["pythae" if library == "diabolo" else "diabolo", model]
                 text = "" if mine is None else f"{mine:.1f}"
                 cells.append(f"**{text}**" if text and other is not None and mine < other else text)
-            lines.append(f"| {data}, {library} | " + " | ".join(cells) + " |")
+            if any(cells):
+                lines.append(f"| {data}, {library} | " + " | ".join(cells) + " |")
     lines += CLASSES.splitlines()
     for data in sets:
         lines += ["", f"### {data}", "", "| model | sampler | library | Frechet | " + " | ".join(MEASURES[1:]) + " |"]

@@ -313,7 +313,7 @@ ROWS = [
         "MultVAE",
         (
             MultVAE(2, network="shortcut_mlp", likelihood="learned_gaussian", **QUICK),
-            MultVAE(2, norm="layer", beta=0.05, **QUICK),
+            MultVAE(2, norm="layer", beta=0.05, learning_rate=0.05, **QUICK),
         ),
     ),
     Row("AutoRec", (AutoRec(2, **QUICK), AutoRec(3, network="mlp", **LINEAR))),

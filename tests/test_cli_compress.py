@@ -39,6 +39,7 @@ def test_a_folder_with_a_file_that_is_no_image(photo, tmp_path, capsys):
     Image.fromarray(photo).save(source / "colour.png")
     Image.fromarray(photo[..., 0]).save(source / "grey.png")
     (source / "bad.png").write_bytes(b"no image")
+    (source / "about.csv").write_text("name,place\ncolour,here\n")  # beside images it is none of them
     assert main(["compress", str(source), "-o", str(tmp_path / "out"), "--bits-per-pixel", "0.5"]) == 1
     said = capsys.readouterr().err
     assert "bad.png cannot be read" in said

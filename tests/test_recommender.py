@@ -417,6 +417,7 @@ def test_the_page_shows_figures_lists_and_names(tmp_path):
     assert sum(user["hits"] for user in facts["examples"]) == page.count("<strong>")
     assert "&lt;b&gt;10" in page
     assert "<b>10" not in page
+    assert "among 30 items" in page
     assert page == build_report(model, test)  # the same at every call
     with pytest.raises(TypeError, match="a Recommender has no labels"):
         build_report(model, test, labels=[1])

@@ -155,6 +155,16 @@ def test_a_user_of_fit_is_coded_with_the_node_and_a_new_one_without():
     np.testing.assert_allclose(model.transform(other[new]), alone, rtol=1e-4, atol=1e-6)  # float32
 
 
+def test_a_model_that_starts_from_another_has_nodes_of_its_own():
+    first = CDAE(4, max_epochs=3, **QUICK).fit(X)
+    again = CDAE(4, max_epochs=1, init_from=first, **QUICK | {"random_state": 1}).fit(X[::-1].copy())
+    module = again.module_
+    rows = torch.tensor(X, dtype=torch.float32)
+    torch.nn.init.ones_(module.users.nodes.weight)
+    assert bool((module.users(rows) == 1).all())
+    assert any(name.startswith("users") for name in again.taken_.started)
+
+
 def test_without_hiding_nodes_every_step_has_them():
     model = CDAE(4, node_dropout=0.0, max_epochs=2, **QUICK).fit(X)
     module = model.module_.train()

@@ -22,6 +22,7 @@ from diabolo.tasks.graph import Graph
 from diabolo.tasks.heads import Beside, Head, Told
 from diabolo.tasks.labels import read_classes, read_numbers
 from diabolo.tasks.linear import choose, fit_linear, folds_of
+from diabolo.tasks.supervised import _pooled
 from diabolo.training.optimizer import Optimizer
 
 QUICK = {"hidden": (16,), "max_epochs": 3, "random_state": 0, "device": "cpu"}
@@ -173,6 +174,17 @@ def test_spreading_is_the_fixed_point_of_its_equation():
     fixed /= fixed.sum(1, keepdims=True)
     # sixty rounds leave 0.99^60, half, of the slowest direction, which is alike for both classes
     np.testing.assert_allclose(graph.spread(few, np.array([0.5, 0.5])), fixed, atol=0.1)
+
+
+def test_two_opinions_are_pooled_by_their_geometric_mean():
+    shares = np.array([0.25, 0.75])
+    first, second = np.array([[0.9, 0.1], [0.0, 1.0]]), np.array([[0.4, 0.6], [0.5, 0.5]])
+    pooled = np.sqrt(first * second)
+    sure = (_pooled(first, second, 0.5, 1.0, shares) - 0.05 * shares) / 0.95  # a twentieth is doubt
+    np.testing.assert_allclose(sure[0], pooled[0] / pooled[0].sum())
+    assert 0 < sure[1, 0] < 0.05  # no opinion rules a class out
+    alone = (_pooled(first, second, 0.0, 2.0, shares) - 0.05 * shares) / 0.95
+    np.testing.assert_allclose(alone[0], first[0] ** 2 / (first[0] ** 2).sum())
 
 
 def test_few_labels_among_many_digits():

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
 import diabolo
 from diabolo import TableSynthesizer, compare_tables
 from diabolo.records import Column
 from diabolo.tasks.bins import Bins
+from diabolo.tasks.cellwise import CellModel, CellNetwork
 
 RNG = np.random.default_rng(0)
 SMALL = {"width": 64, "max_epochs": 60, "device": "cpu", "random_state": 0}
@@ -105,6 +107,27 @@ def test_probabilities_of_all_rows_sum_to_one_and_are_those_of_the_rows():
     drawn = found.sample(6000, random_state=0)
     counts = drawn.groupby(["a", "b", "c"]).size().reindex(list(every.itertuples(index=False, name=None)), fill_value=0)
     assert 0.5 * np.abs(counts.to_numpy() / 6000 - truth).sum() < 0.08
+
+
+def test_training_and_scores_agree_on_every_order(monkeypatch):
+    torch.manual_seed(0)
+    network = CellNetwork([4, 3, 6], [3, 0, 6], 16).eval()
+    codes = np.stack(np.meshgrid(range(4), range(3), range(6), indexing="ij"), -1).reshape(-1, 3)
+    for order in itertools.permutations(range(3)):
+        monkeypatch.setattr(torch, "randperm", lambda n, order=order: torch.tensor(order))
+        cost = network.nats(torch.from_numpy(codes)).detach().double().numpy()
+        assert np.exp(-cost).sum() == pytest.approx(1, abs=1e-5)  # float32 logits
+        if order == (0, 1, 2):
+            np.testing.assert_allclose(CellModel(network).log_prob(codes), -cost, atol=1e-5)
+
+
+def test_neighbouring_bins_are_alike_from_the_start():
+    torch.manual_seed(0)
+    for table in CellNetwork([60, 5], [60, 0], 64).tables():
+        rows = table.detach()[:60] / table.detach()[:60].norm(dim=1, keepdim=True)
+        near, far = (rows[:-1] * rows[1:]).sum(1).mean(), (rows[:-30] * rows[30:]).sum(1).abs().mean()
+        assert near > 0.5  # of independent rows of 64 numbers it is 0 within 0.13
+        assert near > far + 0.3
 
 
 def test_rows_are_like_those_of_fit_and_in_their_types(table, made):

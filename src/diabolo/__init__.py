@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diabolo.tasks.linear_items import EASE, GraphFilter, ItemPopularity
     from diabolo.tasks.recommendation import Recommender
     from diabolo.tasks.restoring import Restorer
+    from diabolo.tasks.sequences import SequenceVAE
     from diabolo.tasks.series import SeriesAnomalyDetector
     from diabolo.tasks.supervised import AutoencoderClassifier, AutoencoderRegressor
     from diabolo.tasks.synthesis import TableSynthesizer
@@ -117,6 +118,7 @@ __all__ = [
     "ResidualVQVAE",
     "Restorer",
     "RobustAutoencoder",
+    "SequenceVAE",
     "SeriesAnomalyDetector",
     "SparseAutoencoder",
     "Stream",
@@ -183,6 +185,7 @@ _HOME = {
     "PosteriorCollapseWarning": "diabolo.zoo.activity",
     "RecVAE": "diabolo.zoo.recvae",
     "Recommender": "diabolo.tasks.recommendation",
+    "SequenceVAE": "diabolo.tasks.sequences",
     "RegularizedAutoencoder": "diabolo.zoo.regularised",
     "ResidualVQVAE": "diabolo.zoo.quantised",
     "Restorer": "diabolo.tasks.restoring",

@@ -54,6 +54,7 @@ class AutoencoderModule(nn.Module):
     """
 
     meets_rows = False  # whether `meet` must be shown all rows
+    of_rows: tuple[str, ...] = ()  # how names begin of tensors that belong to the rows of one fit, which no other takes
 
     def __init__(
         self,

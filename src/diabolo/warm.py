@@ -78,7 +78,7 @@ def take_weights(module: AutoencoderModule, schema: Schema, source: AutoencoderM
     started: list[str] = []
     with torch.no_grad():
         for name, mine in ours.items():
-            found = theirs.get(name)
+            found = None if name.startswith(module.of_rows) else theirs.get(name)
             if name in ends and found is not None:
                 fits = _join(mine, found, ends[name], features, schema.size, other.size)
             else:

@@ -84,9 +84,8 @@ def _build(tokens: list[str]) -> App:
     )
     for position, function in enumerate(functions):
         name = function.__name__
-        made = (
-            with_flags(function, find_card(_model(tokens))) if name in GENERATED and tokens[:1] == [name] else function
-        )
+        wanted = name in GENERATED and tokens[:1] == [name]
+        made = with_flags(function, find_card(_model(tokens), lines=name == "fit")) if wanted else function
         app.command(made, name=name, sort_key=position)
     app.command(recommend.recommender_app(functions.index(denoise.denoise)))
     app.command(latent.latent(sort_key=len(functions)))
@@ -179,7 +178,7 @@ def _usage_message(error: Exception, tokens: list[str]) -> str:
     if not isinstance(error, UnknownOptionError) or not tokens or tokens[0] not in GENERATED:
         return message
     flags = {t.split("=")[0].removeprefix("--").replace("-", "_") for t in tokens if t.startswith("--")}
-    current = {f.name for f in offered(find_card(_model(tokens)))}
+    current = {f.name for f in offered(find_card(_model(tokens), lines=tokens[0] == "fit"))}
     owners = [c.command for c in cards().values() if {f.name for f in offered(c)} & (flags - current)]
     if not owners:
         return message

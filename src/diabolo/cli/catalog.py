@@ -18,9 +18,10 @@ from typing import Any
 from diabolo import checks
 from diabolo.checks import Field, did_you_mean, make_field
 
-__all__ = ["Card", "UsageError", "cards", "find_card"]
+__all__ = ["SEQUENCES", "Card", "UsageError", "cards", "find_card", "sequence_card"]
 
 BASE = "BaseAutoencoder"
+SEQUENCES = "sequence-vae"  # learns lines of text, not rows
 
 
 class UsageError(ValueError):
@@ -109,6 +110,20 @@ def _all_fields(name: str, classes: dict[str, ast.ClassDef]) -> dict[str, Field]
     return fields | _own_fields(classes[name])
 
 
+def _summary(node: ast.ClassDef) -> str:
+    return " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()).replace("``", "")
+
+
+@functools.cache
+def sequence_card() -> Card:
+    """Return the model of sequences, which learns lines of text."""
+    path = Path(__file__).parent.parent / "tasks" / "sequences.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    node = next(n for n in tree.body if isinstance(n, ast.ClassDef))
+    fields = _own_fields(node)
+    return Card(node.name, _summary(node), tuple(fields.values()), frozenset(fields))
+
+
 @functools.cache
 def cards() -> dict[str, Card]:
     """Return every registered model by class name: the plain one first, the others by the alphabet."""
@@ -122,13 +137,14 @@ def cards() -> dict[str, Card]:
     for name, node in classes.items():
         if any(isinstance(d, ast.Name) and d.id == "register" for d in node.decorator_list):
             fields = _all_fields(name, classes)
-            summary = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()).replace("``", "")
-            found[name] = Card(name, summary, tuple(fields.values()), frozenset(fields.keys() - shared.keys()))
+            found[name] = Card(name, _summary(node), tuple(fields.values()), frozenset(fields.keys() - shared.keys()))
     return dict(sorted(found.items(), key=lambda item: (item[0] != "Autoencoder", item[0].lower())))
 
 
-def find_card(name: str) -> Card:
+def find_card(name: str, *, lines: bool = False) -> Card:
     """Return the model that a user named: ``beta-vae``, ``BetaVAE`` and ``beta_vae`` are one.
+
+    The model of sequences is only found where ``lines`` of text are what is learned.
 
     Raises
     ------
@@ -138,6 +154,10 @@ def find_card(name: str) -> Card:
     # A CustomAutoencoder needs a function, which no command line can give.
     known = {card.command: card for card in cards().values() if "build" not in card.own}
     asked = re.sub(r"[-_]", "", name).lower()
+    if asked == SEQUENCES.replace("-", ""):
+        if lines:
+            return sequence_card()
+        raise UsageError(f"{SEQUENCES} learns lines of text; only `diabolo fit` takes it")
     for command, card in known.items():
         if command.replace("-", "") == asked:
             return card

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from diabolo.cli.catalog import UsageError
 from diabolo.cli.folders import Keep, Memory, is_folder, score_folder
+from diabolo.cli.lines import check_lines, holds_sequences, rows_or_lines, write_lines
 from diabolo.cli.models import (
     DataFile,
     Exclude,
@@ -41,15 +43,13 @@ def embed(
 
     Parquet files that do not fit into memory go into a folder, -o codes/, part by part; the same call goes on where it stopped.
     """
-    from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, write_matrix
 
     if is_folder(output, keep, memory) and output is not None:
         return score_folder(load_model(model), data, output, "embed", keep, memory)
     check_output(output)
-    rows = read_data(data, key=key, exclude=exclude, labels=labels)
-    fitted = load_model(model)
-    X, told = rows_for(fitted, rows, labels)
+    fitted = load_model(model, lines=True)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     autoencoder = autoencoder_of(fitted)
     codes = autoencoder.transform(X, **told)
     write_matrix(output, codes, [str(name) for name in autoencoder.get_feature_names_out()])
@@ -101,15 +101,13 @@ def score(
     """
     import numpy as np
 
-    from diabolo.cli.data import read_data
     from diabolo.cli.output import check_output, write_columns, write_matrix
 
     if is_folder(output, keep, memory) and output is not None:
         return score_folder(load_model(model), data, output, "score", keep, memory)
     check_output(output)
-    rows = read_data(data, key=key, exclude=exclude, labels=labels)
-    fitted = load_model(model)
-    X, told = rows_for(fitted, rows, labels)
+    fitted = load_model(model, lines=True)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     judge = fitted if hasattr(fitted, "score_samples") else autoencoder_of(fitted)
     scores = judge.score_samples(X, **told)
     if output is not None and output.suffix.lower() == ".npy":
@@ -153,12 +151,23 @@ def sample(
 ) -> int:
     """Generate new rows from a model that has a prior, such as vae, or that learned one by `diabolo latent prior`.
 
-    Any number of rows goes into a .csv or .parquet file, block by block.
+    Any number of rows goes into a .csv or .parquet file, block by block; sequences go into a .txt file, one a line.
     """
     from diabolo.cli.output import check_output, write_blocks
 
+    fitted = autoencoder_of(load_model(model, lines=True))
+    if holds_sequences(fitted):
+        check_lines(output)
+        if noise:
+            raise UsageError(
+                "--noise is for rows of numbers; tokens are drawn anyway, the bolder the higher --temperature"
+            )
+        write_lines(
+            output,
+            fitted.sample_blocks(n, random_state=seed, prior=prior, temperature=temperature, condition=condition),
+        )
+        return 0
     check_output(output)
-    fitted = autoencoder_of(load_model(model))
     told = None if condition is None else parse_condition(fitted, condition)
     options = {"condition": told, "noise": noise, "prior": prior, "temperature": temperature}
     blocks = fitted.sample_blocks(n, random_state=seed, **options)

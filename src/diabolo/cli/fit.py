@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from diabolo.cli.catalog import UsageError, find_card
+from diabolo.cli.catalog import SEQUENCES, UsageError, find_card
 from diabolo.cli.models import DataFile, Exclude, Key, autoencoder_of
 from diabolo.launch import launched
 
@@ -158,6 +158,10 @@ def fit(
     if order and not detector:
         raise UsageError("--time, --series and --steps are for a detector of anomalies in series; add --detector")
     check_folder(output, force)
+    if model is not None and find_card(model, lines=True).command == SEQUENCES:
+        if chosen or exclude or key is not None or labels is not None:
+            raise UsageError(f"{SEQUENCES} learns lines of text alone; leave out flags of tables and tasks")
+        return _fit_lines(data, output, parameters, quiet)
     rows = read_data(data, key=key, exclude=exclude, labels=labels)
     task: Task = chosen[0] if chosen else None  # type: ignore[assignment]  # the names are those of tasks
     table = rows.table_shape if parameters.get("kind", "auto") != "series" else None
@@ -187,6 +191,19 @@ def fit(
     if not quiet:
         name = type(estimator if predicts else autoencoder).__name__
         say(f"saved {name} to {output}  ({_summary(autoencoder)})")
+    return code
+
+
+def _fit_lines(data: Path, output: Path, parameters: dict[str, Any], quiet: bool) -> int:
+    """Fit a model of sequences to lines of text."""
+    from diabolo.cli.data import say
+    from diabolo.cli.lines import read_lines
+
+    estimator = make_estimator(SEQUENCES, parameters, quiet=quiet, task=None)
+    code = fit_model(estimator, read_lines(data))
+    estimator.save(output)
+    if not quiet:
+        say(f"saved {type(estimator).__name__} to {output}  ({_summary(estimator)})")
     return code
 
 
@@ -244,7 +261,7 @@ def make_estimator(
     parameters = {"verbose": 1, **parameters} | ({"verbose": 0} if quiet else {})
     if task == "imputer" and model is None:
         parameters = {"likelihood": "learned_gaussian", **parameters}
-    autoencoder = getattr(diabolo, find_card(model or default_model(task)).name)(**parameters)
+    autoencoder = getattr(diabolo, find_card(model or default_model(task), lines=task is None).name)(**parameters)
     check_parameters(autoencoder, ADVICE)
     if task is None:
         return autoencoder

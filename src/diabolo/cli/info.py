@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from diabolo.cli.catalog import cards, find_card
+from diabolo.cli.catalog import SEQUENCES, cards, find_card
+from diabolo.cli.lines import holds_sequences
 from diabolo.cli.models import Key
 
 __all__ = ["info", "make_console", "models"]
@@ -91,6 +92,8 @@ def _model_facts(folder: Path) -> dict[str, Any]:
         }
     if hasattr(fitted, "bins_"):
         return _synthesizer_facts(fitted)
+    if holds_sequences(fitted):
+        return _sequence_facts(fitted)
     if hasattr(fitted, "scores_") and not hasattr(fitted, "codec_"):
         return {"model": type(fitted).__name__, "method": fitted.method_, "nats of held-out codes": fitted.scores_}
     fitted = load_model(folder)
@@ -123,6 +126,24 @@ def _model_facts(folder: Path) -> dict[str, Any]:
             **{f"event {i + 1}": text for i, text in enumerate(history.events)},
         },
         "columns": [_known(c, mixed=schema.mixed) for c in schema.columns],
+    }
+
+
+def _sequence_facts(fitted: Any) -> dict[str, Any]:
+    from diabolo.checks import parameter_fields
+
+    codec = fitted.codec_
+    return {
+        "model": type(fitted).__name__,
+        "sequences": {"text": f"text, cut into {codec.cut}", "items": "lists of items"}.get(
+            codec.kind, f"{codec.shape}"
+        ),
+        "different tokens": len(codec.vocabulary),
+        "tokens of the longest": codec.longest,
+        "weights": sum(p.numel() for p in fitted.module_.parameters()),
+        **({"fitted prior": fitted.prior_.method_} if getattr(fitted, "prior_", None) else {}),
+        "parameters": {f.name: getattr(fitted, f.name) for f in parameter_fields(type(fitted))},
+        "training": {"epochs": len(fitted.history_), "stopped": fitted.history_.stop_reason},
     }
 
 
@@ -265,6 +286,7 @@ def models(*, json_: Json = False) -> int:
         return 0
     shown = [(r["name"] or "(Python only)", r["class"], "yes" if r["generative"] else "", r["summary"]) for r in rows]
     _table("Models: diabolo fit data.csv --model NAME -o folder", ("name", "class", "generates", ""), shown)
+    print(f"{SEQUENCES} learns texts, a file of one a line: diabolo fit lines.txt --model {SEQUENCES} -o folder")
     print(f"{find_card('autoencoder').command} is the default. The flags of a model: diabolo fit --model NAME --help")
     return 0
 

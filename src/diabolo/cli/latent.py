@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from diabolo.cli.catalog import UsageError
+from diabolo.cli.lines import check_lines, holds_sequences, rows_or_lines, write_lines
 from diabolo.cli.models import (
     DataFile,
     Exclude,
@@ -47,13 +48,19 @@ def interpolate(
     key: Key = None,
     labels: Labels = None,
 ) -> int:
-    """Write rows between rows of a file, through their codes; with -o ways.svg (images also .png) as a figure."""
-    from diabolo.cli.data import read_data
+    """Write rows between rows of a file, through their codes; with -o ways.svg (images also .png) as a figure.
+
+    Of a model of sequences the file has one sequence a line, and -o ways.txt takes those between.
+    """
     from diabolo.cli.output import check_output, check_place, write_rows
     from diabolo.latent import interpolate as go
 
-    figure = output is not None and output.suffix.lower() in (".svg", ".png")
-    if figure and output is not None:
+    fitted = autoencoder_of(load_model(model, lines=True))
+    sequences = holds_sequences(fitted)
+    figure = output is not None and output.suffix.lower() in (".svg", ".png") and not sequences
+    if sequences:
+        check_lines(output)
+    elif figure and output is not None:
         check_place(output)
     else:
         check_output(output)
@@ -63,8 +70,7 @@ def interpolate(
         raise UsageError(f"--rows {rows}: expected numbers of rows such as 3,8") from None
     if len(chosen) < 2 or len(chosen) % 2:
         raise UsageError(f"--rows {rows}: expected pairs of rows, the start and the end of each way")
-    fitted = autoencoder_of(load_model(model))
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     n = len(X)
     wrong = [row for row in chosen if not 0 <= row < n]
     if wrong:
@@ -72,7 +78,9 @@ def interpolate(
     if told:
         raise UsageError("interpolate takes no condition of each row; use interpolate of diabolo.latent in Python")
     ways = go(fitted, _take(X, chosen[::2]), _take(X, chosen[1::2]), steps, method=method)
-    if figure and output is not None:
+    if sequences:
+        write_lines(output, [ways])
+    elif figure and output is not None:
         from diabolo.report import write_grid
 
         names = [f"{a} to {b}" for a, b in zip(chosen[::2], chosen[1::2], strict=True)]
@@ -169,13 +177,13 @@ def prior(
     labels: Labels = None,
 ) -> int:
     """Learn where the codes of rows are, and keep it in the model's folder: `diabolo sample` then draws from there."""
-    from diabolo.cli.data import read_data, say
+    from diabolo.cli.data import say
     from diabolo.persistence import load
 
     fitted = load(model)
     if not hasattr(fitted, "fit_prior"):
         raise UsageError(f"{model} holds {type(fitted).__name__}, not a model with a code")
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     fitted.fit_prior(X, method, random_state=seed, **told)
     fitted.save(model)
     for name, nats in sorted(fitted.prior_scores_.items(), key=lambda item: -item[1]):
@@ -196,11 +204,10 @@ def diagnose(
     labels: Labels = None,
 ) -> int:
     """Say how rows use the latent space: units in use, distance from the prior, holes, unused symbols."""
-    from diabolo.cli.data import read_data
     from diabolo.latent import diagnose as look
 
-    fitted = autoencoder_of(load_model(model))
-    X, told = rows_for(fitted, read_data(data, key=key, exclude=exclude, labels=labels), labels)
+    fitted = autoencoder_of(load_model(model, lines=True))
+    X, told = rows_or_lines(fitted, data, key=key, exclude=exclude, labels=labels)
     for part in str(look(fitted, X, random_state=seed, **told)).split("; "):
         print(part)
     return 0
@@ -224,6 +231,8 @@ def _take(X: Any, index: list[int]) -> Any:
     import narwhals.stable.v2 as nw
     import numpy as np
 
+    if isinstance(X, list):
+        return [X[i] for i in index]
     if isinstance(X, np.ndarray):
         return X[index]
     return nw.from_native(X, eager_only=True)[index].to_native()

@@ -58,9 +58,13 @@ Labels = Annotated[
 ]
 
 
-def load_model(folder: Path) -> Any:
-    """Load a fitted model or detector, set to hand back rows in a kind that is here, whatever it was fitted with."""
+def load_model(folder: Path, *, lines: bool = False) -> Any:
+    """Load a fitted model or detector, set to hand back rows in a kind that is here, whatever it was fitted with.
+
+    A model of sequences is refused unless the command works with ``lines`` of text.
+    """
     from diabolo.cli.data import frame_library
+    from diabolo.cli.lines import holds_sequences
     from diabolo.persistence import load
 
     model = load(folder)
@@ -68,6 +72,12 @@ def load_model(folder: Path) -> Any:
         raise UsageError(f"{folder} holds a recommender; use it with diabolo recommend {folder}")
     if hasattr(model, "bins_"):
         raise UsageError(f"{folder} holds a synthesizer of tables; use it by diabolo synthesize {folder}")
+    if holds_sequences(model):
+        if lines:
+            return model
+        raise UsageError(
+            f"{folder} holds a model of sequences, which this command does not take; see docs/sequences.md"
+        )
     if not hasattr(autoencoder_of(model), "codec_"):
         raise UsageError(f"{folder} holds a {type(model).__name__} alone, which this command cannot use")
     named = hasattr(autoencoder_of(model), "feature_names_in_")

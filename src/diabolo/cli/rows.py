@@ -17,6 +17,7 @@ import numpy as np
 
 from diabolo.cli.catalog import UsageError
 from diabolo.cli.data import ARROW_ADVICE, say
+from diabolo.cli.pictures import SUFFIXES as PICTURES
 from diabolo.cli.tables import cells_of
 from diabolo.data.cells import Type, restored
 from diabolo.data.spelling import MISSING
@@ -34,9 +35,11 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
 def list_tables(path: Path) -> list[Path]:
-    """Return a table file, or those of a folder, by name; nothing where there are none."""
+    """Return a table file, or those of a folder without images, by name; nothing where there are none."""
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        files = sorted(path.iterdir())
+        pictures = any(p.suffix.lower() in PICTURES for p in files)
+        return [] if pictures else [p for p in files if p.suffix.lower() in SUFFIXES]
     return [path] if path.suffix.lower() in SUFFIXES else []
 
 

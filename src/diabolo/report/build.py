@@ -94,7 +94,7 @@ def _task_report(
     check_is_fitted(model)
     if isinstance(model, Recommender):
         page, template = recommender_page(model, X), "recommending.html"
-        usual = f"Recommendations from {page['items']} items"
+        usual = f"Recommendations from {page['catalogue']} items"
     else:
         page, template = events_page(model, X), "events.html"
         usual = f"Anomalies in series: {page['events']} events in {page['rows']} rows"

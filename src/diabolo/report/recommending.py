@@ -43,7 +43,7 @@ def recommender_page(model: Recommender, X: Any) -> dict[str, Any]:
     names = [str(v) for v in model.items_.values[:n_items]]
     return {
         "users": number(rows.shape[0]),
-        "items": number(n_items),
+        "catalogue": number(n_items),
         "choices": number(model.histories_.nnz),
         "judged": number(float((np.diff(hidden.indptr) > 0).sum())),
         "models": [

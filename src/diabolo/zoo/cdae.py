@@ -69,6 +69,7 @@ class CDAEModule(ChoiceModule):
     """An autoencoder of choices in which a row of fit has a vector of its own beside what the encoder makes of it."""
 
     meets_rows = True
+    of_rows = ("users.",)
     users: UserNodes
     hidden_share: float
 
