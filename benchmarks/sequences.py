@@ -219,7 +219,7 @@ JOBS = {"levels": levels, "chorales": chorales, "molecules": molecules, "text": 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("jobs", nargs="*", choices=tuple(JOBS), metavar="|".join(JOBS))
+    parser.add_argument("jobs", nargs="*", default=None, metavar="|".join(JOBS))
     parser.add_argument("--size", choices=tuple(PLANS), default="small")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=600, help="of training at most, for each model")
@@ -227,6 +227,9 @@ def main():
     parser.add_argument("--score", type=Path, help="folder of molecules to be judged")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
+    wrong = [job for job in options.jobs or () if job not in JOBS]
+    if wrong:
+        parser.error(f"unknown: {', '.join(wrong)}; expected {', '.join(JOBS)}")
     if options.into:
         options.into.mkdir(parents=True, exist_ok=True)
 
@@ -237,7 +240,7 @@ def main():
         print(key, json.dumps(found), flush=True)
         RESULTS.write_text(json.dumps(kept() | {key: kept().get(key, {}) | found}, indent=1) + "\n")
 
-    for job in options.jobs:
+    for job in options.jobs or ():
         JOBS[job](
             PLANS[options.size][job],
             options,

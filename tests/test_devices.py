@@ -15,6 +15,7 @@ from diabolo.parts.bottlenecks import Identity
 from diabolo.parts.likelihoods import Gaussian
 from diabolo.parts.penalties import WeightL1
 from diabolo.records import Schema
+from diabolo.tasks import synthesis
 from diabolo.training import device as device_module
 from diabolo.training.device import autocast, gradient_scaler
 from rows import CLOSED, ROWS
@@ -43,7 +44,7 @@ class Taken(Exception):
     """A step was taken."""
 
 
-def step(module, rows, held_out, objective, settings, callbacks, metric, augment, pretrain):
+def step(module, rows, held_out, objective, settings, callbacks=(), metric=None, augment=None, pretrain=None):
     """Take one step on the device, in the place of the loop."""
     module.to(META).train()
     batch = rows.table.to(META).take(torch.zeros(8, dtype=torch.int64, device=META))
@@ -77,7 +78,8 @@ def test_tensors_of_two_places_do_not_mix():
 )
 def test_a_step_keeps_to_the_device_of_the_rows(estimator, monkeypatch):
     """What a step makes, such as noise, must lie where the rows lie; on a machine without a GPU nothing else would tell."""
-    monkeypatch.setattr(diabolo.estimator, "train", step)
+    for place in (diabolo.estimator, synthesis):
+        monkeypatch.setattr(place, "train", step)
     name = type(estimator).__name__
     try:
         clone(estimator).fit(X, np.arange(60) % 3)

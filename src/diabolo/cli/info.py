@@ -17,7 +17,7 @@ from diabolo.cli.models import Key
 __all__ = ["info", "make_console", "models"]
 
 Json = Annotated[bool, Parameter(name="--json", help="Write JSON, for scripts.", negative="", show_default=False)]
-SHOWN = 40  # columns listed on a screen; --json has them all
+SHOWN = 60  # rows of a table
 
 
 def make_console() -> Any:

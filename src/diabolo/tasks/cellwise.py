@@ -107,13 +107,14 @@ class CellNetwork(nn.Module):
 
     def nats(self, x: Tensor) -> Tensor:
         """Return the cost of rows of classes ``(B, columns)`` in an order that is drawn, ``(B,)`` in nats."""
-        order = torch.randperm(len(self.place)).to(x.device)
+        drawn = torch.randperm(len(self.place))
+        order = drawn.to(x.device)
         seen, told = self.tables()
         each = F.embedding((x + torch.tensor(self.starts[:-1], device=x.device))[:, order], seen)
         before = F.pad(each.cumsum(dim=1)[:, :-1], (0, 0, 1, 0))
         h = self.body(before + self.place[order])  # (B, columns, width)
         total = torch.zeros(len(x), device=x.device)
-        for i, j in enumerate(order.tolist()):
+        for i, j in enumerate(drawn.tolist()):
             total = total + F.cross_entropy(self.read(h[:, i], told, j).float(), x[:, j], reduction="none")
         return total
 
