@@ -93,15 +93,17 @@ def point(images, rows):
 
 
 def difference(curve, other):
-    """Return the mean relative difference of the rate of a curve from another's at equal PSNR."""
+    """Return the mean relative difference of the rate of a curve from another's at equal PSNR; of one point that of it."""
     found = []
     for points in (curve, other):
         points = sorted(points, key=lambda p: p["PSNR"])
         found.append(([p["PSNR"] for p in points], [np.log(p["bits per pixel"]) for p in points]))
-    low, high = max(x[0] for x, _ in found), min(x[-1] for x, _ in found)
-    grid = np.linspace(low, high, 500)
-    ours, theirs = (PchipInterpolator(x, y)(grid) for x, y in found)
-    return float(np.exp(np.mean(ours - theirs)) - 1)
+    (x, ours), (there, theirs) = found
+    reference = PchipInterpolator(there, theirs)
+    if len(x) == 1:
+        return float(np.exp(ours[0] - reference(x[0])) - 1)
+    grid = np.linspace(max(x[0], there[0]), min(x[-1], there[-1]), 500)
+    return float(np.exp(np.mean(PchipInterpolator(x, ours)(grid) - reference(grid))) - 1)
 
 
 def main():

@@ -70,8 +70,8 @@ def render(results):
         "Written by `python benchmarks/sequences.py --render` from",
         "[benchmarks/results/sequences.json](../benchmarks/results/sequences.json); the script says how all is measured. A dash:",
         "the method has no such number, or it was not measured. Seconds are of training, on a machine that others used too; what",
-        "reached the time limit has fewer epochs than planned. Molecules, levels by a SequenceVAE and the full size have not",
-        "been run yet.",
+        "reached the time limit has fewer epochs than planned: molecules 6, far too few. Levels by a SequenceVAE and the full",
+        "size have not been run yet.",
     ]
     for size, about in SIZES.items():
         for job, columns in COLUMNS.items():
