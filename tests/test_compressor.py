@@ -213,6 +213,32 @@ def test_tiles_have_no_seams(fitted, tmp_path, monkeypatch):
     assert psnr(found[0], found[1], 255) > 45
 
 
+def test_a_part_is_the_same_pixels_from_the_tiles_around_it(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_codes, "TILE", 128)
+    image, path = scene(500, 620, 54), tmp_path / "a.dbl"
+    fitted.compress([image], path, quality=60)
+    (whole,) = fitted.decompress(path)
+    read, old = [], image_codes.ImageCoder._read
+    monkeypatch.setattr(image_codes.ImageCoder, "_read", lambda *args: read.append(args[3:]) or old(*args))
+    for region in (
+        (slice(0, 100), slice(0, 100)),
+        (slice(130, 131), slice(300, 310)),
+        (slice(100, 300), slice(500, 620)),
+        (slice(-40, None), slice(None)),
+        (slice(None), slice(None)),
+    ):
+        np.testing.assert_array_equal(fitted.decompress(path, region=region), whole[region])
+    read.clear()
+    fitted.decompress(path, items=0, region=(slice(0, 50), slice(0, 50)))
+    assert sorted(read) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for region in ((slice(3, 3), slice(None)), (slice(0, 9, 2), slice(None)), (slice(600, 700), slice(None))):
+        with pytest.raises(ValueError, match="expected slices of its rows and columns"):
+            fitted.decompress(path, region=region)
+    fitted.compress([image, image], path)
+    with pytest.raises(ValueError, match="holds 2; name it: items=0"):
+        fitted.decompress(path, region=(slice(0, 9), slice(0, 9)))
+
+
 def test_stacks_layouts_and_types(fitted, tmp_path):
     stack = np.stack([scene(40, 50, i) for i in range(3)])
     fitted.compress(stack, tmp_path / "a.dbl")

@@ -253,7 +253,9 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
                     file.write(piece)
         return file.size
 
-    def decompress(self, path: str | Path, *, items: int | slice | None = None) -> Any:
+    def decompress(
+        self, path: str | Path, *, items: int | slice | None = None, region: tuple[slice, slice] | None = None
+    ) -> Any:
         """Read images or rows from a file.
 
         Parameters
@@ -262,6 +264,9 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
             What :meth:`compress` wrote, on this machine or another.
         items : int or slice, optional
             Which images or rows; other images, and chunks of 10,000 rows without any of them, are not decoded.
+        region : (slice, slice), optional
+            Rows and columns of the part of an image to decode, without its other tiles of 1024 x 1024 pixels but for those
+            beside the part; ``items`` says of which image, and may be left out where there is one.
 
         Returns
         -------
@@ -284,16 +289,22 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
                     "that wrote it"
                 )
             if isinstance(coder, RowCoder):
+                if region is not None:
+                    raise ValueError("region is for images; items says which rows")
                 return coder.read(file, items)
             if file.kind not in (STACK, LIST):
                 raise file.damaged("it holds no images")
             found = list(self._places(file, coder))
+            if region is not None and not isinstance(items, int):
+                if items is not None or len(found) != 1:
+                    raise ValueError(f"region is of one image, and {path} holds {len(found)}; name it: items=0")
+                items = 0
             if isinstance(items, int):
                 try:
                     place = found[items]
                 except IndexError:
                     raise IndexError(f"{path} holds {len(found)} image(s); there is no image {items}") from None
-                return self._decoded(file, coder, place)
+                return self._decoded(file, coder, place, region)
             images = [self._decoded(file, coder, place) for place in found[slice(None) if items is None else items]]
         return np.stack(images) if file.kind == STACK and images else images
 
@@ -322,12 +333,18 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
             yield number, tall * wide
             number += tall * wide
 
-    def _decoded(self, file: ContainerReader, coder: ImageCoder, place: tuple[int, int]) -> Array:
-        number, n = place
+    def _decoded(
+        self,
+        file: ContainerReader,
+        coder: ImageCoder,
+        place: tuple[int, int],
+        region: tuple[slice, slice] | None = None,
+    ) -> Array:
+        number, _ = place
         heading, first = coder.heading(file.read(number))
-        pieces = (first if i == 0 else file.read(number + i) for i in range(n))
+        part = None if region is None else _within(region, (heading.height, heading.width))
         try:
-            return coder.picture(heading, pieces)
+            return coder.picture(heading, lambda i: first if i == 0 else file.read(number + i), part)
         except MalformedError as error:
             raise file.damaged(str(error)) from None
 
@@ -369,6 +386,18 @@ class Compressor(Saved, BaseEstimator):  # type: ignore[misc]
         )
         tables = {k.removeprefix("table:"): v for k, v in tensors.items() if k.startswith("table:")}
         self._take(ImageCoder(module, tables, meta["low"], meta["spread"]))
+
+
+def _within(region: tuple[slice, slice], sides: tuple[int, int]) -> tuple[slice, slice]:
+    """Return rows and columns of a part of an image from a first to a last."""
+    found = [range(side)[part] for part, side in zip(region, sides, strict=True)]
+    if any(not part or part.step != 1 for part in found):
+        raise ValueError(
+            f"region={region!r} of an image of {sides[0]} x {sides[1]} pixels; expected slices of its rows and columns that "
+            "hold some, without a step"
+        )
+    rows, columns = (slice(part.start, part.stop) for part in found)
+    return rows, columns
 
 
 def _check_max_error(max_error: Any) -> None:

@@ -220,27 +220,46 @@ class ImageCoder:
             raise MalformedError(f"it declares {found.height} x {found.width} pixels")
         return found, numbers.rest
 
-    def picture(self, heading: Heading, pieces: Iterator[bytes]) -> Array:
-        """Decode an image from the bytes of its tiles, in memory for the image and three rows of tiles."""
-        height, width = heading.height, heading.width
-        out = np.empty((self.module.channels if heading.layout else 1, height, width), dtype=heading.dtype)
+    def picture(
+        self, heading: Heading, read: Callable[[int], bytes], region: tuple[slice, slice] | None = None
+    ) -> Array:
+        """Decode an image, in memory for it and three rows of tiles, or a part of it from the tiles around that.
+
+        Parameters
+        ----------
+        heading : Heading
+            What :meth:`heading` read.
+        read : callable
+            Returns the bytes of a tile, numbered row by row, without the heading.
+        region : (slice, slice), optional
+            Rows and columns of the part, from a first to a last.
+        """
+        rows, columns = region or (slice(0, heading.height), slice(0, heading.width))
         tall, wide = heading.tiles
+        down, across = (range(s.start // TILE, -(-s.stop // TILE)) for s in (rows, columns))
+        seen = range(max(0, across.start - 1), min(wide, across.stop + 1))
+        shape = (min(heading.height, down.stop * TILE), min(heading.width, across.stop * TILE))
+        top, left = down.start * TILE, across.start * TILE
+        planes = self.module.channels if heading.layout else 1
+        out = np.empty((planes, shape[0] - top, shape[1] - left), dtype=heading.dtype)
         inverse = self.tables["inverse"][heading.quality].double() * FINE
-        rows: dict[int, Tensor] = {}
-        for r in range(tall):
-            for ahead in (r, r + 1):
-                if ahead < tall and ahead not in rows:
-                    tiles = [self._read(next(pieces), heading, ahead, c) for c in range(wide)]
-                    rows[ahead] = torch.cat(tiles, dim=2) * inverse[:, None, None]
-            rows.pop(r - 2, None)
-            above = [rows[i] for i in range(max(0, r - 1), min(tall, r + 2))]
-            band = torch.cat(above, dim=1)
-            top = rows[r - 1].shape[1] if r else 0
-            for c in range(wide):
-                self._synthesised(band, top, c, out[:, r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE])
+        bands: dict[int, Tensor] = {}
+        for r in down:
+            near = range(max(0, r - 1), min(tall, r + 2))
+            for i in near:
+                if i not in bands:
+                    tiles = [self._read(read(i * wide + c), heading, i, c) for c in seen]
+                    bands[i] = torch.cat(tiles, dim=2) * inverse[:, None, None]
+            bands.pop(r - 2, None)
+            band = torch.cat([bands[i] for i in near], dim=1)
+            above = bands[r - 1].shape[1] if r else 0
+            for c in across:
+                y, x = r * TILE - top, c * TILE - left
+                self._synthesised(band, above, c - seen.start, out[:, y : y + TILE, x : x + TILE])
+        out = out[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         if heading.layout == 0:
-            return np.asarray(out[0])
-        return np.ascontiguousarray(out.transpose(1, 2, 0)) if heading.layout == 2 else out
+            return np.array(out[0])
+        return np.ascontiguousarray(out.transpose(1, 2, 0) if heading.layout == 2 else out)
 
     def _read(self, data: bytes, heading: Heading, r: int, c: int) -> Tensor:
         """Return the numbers of a tile, decoded ``(codes, h, w)``."""
