@@ -15,7 +15,7 @@ from diabolo.inference import Inference
 from diabolo.seeding import draw_seed, seeded
 from diabolo.training.device import resolve_device
 
-__all__ = ["Generation", "in_blocks"]
+__all__ = ["Generation", "fitted_prior", "in_blocks"]
 
 
 class Generation(Inference):
@@ -96,7 +96,7 @@ class Generation(Inference):
         TypeError
             When the model has no prior.
         """
-        fitted = self._fitted_prior(prior)
+        fitted = fitted_prior(self, prior)
         if n < 1:
             raise ValueError(f"n={n}: expected at least 1")
         if not temperature >= 0:
@@ -139,32 +139,33 @@ class Generation(Inference):
         """
         yield from in_blocks(self.sample, n, rows, random_state, options)
 
-    def _fitted_prior(self, prior: str) -> Any:
-        """Return what codes are drawn from, ``None`` for the model's own prior."""
-        check_is_fitted(self)
-        name, fitted = type(self).__name__, getattr(self, "prior_", None)
-        if prior not in ("auto", "own", "fitted"):
-            raise ValueError(
-                f"prior={prior!r}: expected 'auto', 'own' or 'fitted'; a distribution is learned first, by "
-                f"fit_prior(X, {prior!r})"
-            )
-        if prior == "fitted" and fitted is None:
-            raise TypeError(f"{name} has no fitted prior; learn one from rows first: fit_prior(X)")
-        if fitted is not None and prior != "own":
-            return fitted
-        if not self.module_.bottleneck.generative:
-            raise TypeError(
-                f"{name} has no prior to sample from; learn one from rows first, model.fit_prior(X), or use VAE or another model "
-                "listed as generative by `diabolo models`"
-            )
-        return None
-
     def _draw_condition(self, told: NDArray[np.float64] | None, n: int) -> NDArray[np.float64] | None:
         """Draw what is not known of conditions from those of fit."""
         conditions = self.codec_.conditions
         if conditions is None or told is None:
             return None
         return conditions.complete(told, torch.rand(n).numpy())
+
+
+def fitted_prior(model: Any, prior: str) -> Any:
+    """Return what codes are drawn from, ``None`` for the model's own prior."""
+    check_is_fitted(model)
+    name, fitted = type(model).__name__, getattr(model, "prior_", None)
+    if prior not in ("auto", "own", "fitted"):
+        raise ValueError(
+            f"prior={prior!r}: expected 'auto', 'own' or 'fitted'; a distribution is learned first, by "
+            f"fit_prior(X, {prior!r})"
+        )
+    if prior == "fitted" and fitted is None:
+        raise TypeError(f"{name} has no fitted prior; learn one from rows first: fit_prior(X)")
+    if fitted is not None and prior != "own":
+        return fitted
+    if not model.module_.bottleneck.generative:
+        raise TypeError(
+            f"{name} has no prior to sample from; learn one from rows first, model.fit_prior(X), or use VAE or another model "
+            "listed as generative by `diabolo models`"
+        )
+    return None
 
 
 def in_blocks(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -85,6 +85,7 @@ def denoise(
     import diabolo
     from diabolo.cli.data import say
     from diabolo.cli.pictures import read_alike
+    from diabolo.pretrained import photo_denoiser
 
     given, files = _given(source, images, output, clean, save)
     if clean is None and (noise is not None or level is not None):
@@ -93,13 +94,13 @@ def denoise(
         raise UsageError("the model is used as it was fitted; leave out --learn")
     if clean is not None and learn:
         raise UsageError("--learn learns from the given images, --clean from others; leave out one of them")
-    if save is not None and images is None and clean is None and not learn:
+    if save is not None and clean is None and not learn:
         raise UsageError("--save keeps what was learned; add --learn or --clean")
     run: Callable[[NDArray[Any]], NDArray[Any]]
     if images is not None:
         run = partial(_by, _loaded(source, diabolo.Denoiser))
     elif clean is None and not learn:
-        run = _by_photographs
+        run = partial(_by_photographs, cache(photo_denoiser))
     else:
         kinds = (noise or "gaussian").split(",")
         learned, _ = read_alike(files if clean is None else _pictures(clean))
@@ -132,26 +133,18 @@ def _by(denoiser: Any, pixels: NDArray[Any]) -> NDArray[Any]:
     return by_channels(denoiser.channels_, pixels, denoiser.transform)
 
 
-def _by_photographs(pixels: NDArray[Any]) -> NDArray[Any]:
+def _by_photographs(load: Callable[[Literal[1, 3]], Any], pixels: NDArray[Any]) -> NDArray[Any]:
     """Clean an image by the denoiser of grey or of coloured photographs; colours that are all grey are one plane."""
     import numpy as np
 
-    from diabolo.pretrained import photo_denoiser
-
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
-        return np.repeat(_by_photographs(pixels[..., 0])[..., None], pixels.shape[2], axis=2)
-    return _in_eight_bits(pixels, partial(_by, photo_denoiser(1 if pixels.ndim == 2 else 3)))
-
-
-def _in_eight_bits(pixels: NDArray[Any], run: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
-    """Show pixels to a model that learned from those of 8 bits."""
-    import numpy as np
-
+        return np.repeat(_by_photographs(load, pixels[..., 0])[..., None], pixels.shape[2], axis=2)
+    denoiser = load(1 if pixels.ndim == 2 else 3)
     if pixels.dtype == np.uint8:
-        return run(pixels)
+        return _by(denoiser, pixels)
     spread = np.iinfo(pixels.dtype).max
-    unit = run((pixels * (255 / spread)).astype(np.float32))
-    return np.asarray(np.rint(np.clip(unit, 0, 255) * (spread / 255)).astype(pixels.dtype))
+    cleaned = _by(denoiser, (pixels * (255 / spread)).astype(np.float32))  # it learned from 8 bits
+    return np.asarray(np.rint(np.clip(cleaned, 0, 255) * (spread / 255)).astype(pixels.dtype))
 
 
 def restore(

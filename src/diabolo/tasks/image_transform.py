@@ -202,7 +202,8 @@ class ImageCodec(nn.Module):
         noisy = z + torch.rand_like(z) - 0.5 if self.training else torch.round(z)
         about, told = self.teller.from_summary(rounded(z))
         y, told, half = y.float(), told.float(), first_half(y.shape[2], y.shape[3], y.device)
-        known = half * (rounded(y - told.chunk(2, dim=1)[0]) + told.chunk(2, dim=1)[0])
+        mean, _ = told.chunk(2, dim=1)
+        known = half * (rounded(y - mean) + mean)
         told = torch.where(half, told, self.teller.from_half(about, told, known).float())
         mean, index = told.chunk(2, dim=1)
         code = rounded(y - mean) + mean

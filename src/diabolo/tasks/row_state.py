@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diabolo.parts.exact import on_grid
+
 __all__ = ["coarsened", "packed", "rounded", "unpacked"]
 
 STEPS = tuple(2.0**-k for k in range(2, 12))  # of weights; each is a multiple of what exact networks hold
@@ -23,7 +25,7 @@ def rounded(module: nn.Module, step: float) -> nn.Module:
     """Return a copy of a network whose weights are multiples of ``step``."""
     twin = copy.deepcopy(module).requires_grad_(False)
     for weight in twin.parameters():
-        weight.copy_(torch.round(weight / step) * step + 0.0)  # -0.0 is 0.0
+        weight.copy_(on_grid(weight, step) + 0.0)  # -0.0 is 0.0
     return twin
 
 

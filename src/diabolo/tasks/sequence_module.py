@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diabolo.data.tokens import END, UNKNOWN
+from diabolo.objectives import rising
 from diabolo.parts.bottlenecks import Gaussian, draw_gaussian, gaussian_kl, split_gaussian
 from diabolo.parts.networks.sequences import SequenceNetwork
 from diabolo.records import Batch, Code, Loss, Table
@@ -127,13 +128,10 @@ def sequence_loss(warmup: float, drop: float, bag: float) -> Callable[[SequenceM
     def objective(module: SequenceModule, batch: Batch, progress: float) -> Loss:
         trace = module.trace(batch, sample=True, drop=drop if module.training else 0.0)
         nats, cost = -module.log_prob(trace.raw, batch).mean(), trace.code.costs["kl"].mean()
-        total, weight = nats + cost, 1.0
-        if module.training:
-            weight = min(1.0, progress / warmup) if warmup > 0 else 1.0
-            total = nats + weight * cost
-            if bag > 0:
-                told = torch.log_softmax(module.net.bag(trace.code.z).float(), dim=1).gather(1, batch.x.long())
-                total = total - bag * (told * module.counted(batch.x)).sum(dim=1).mean()
+        total = nats + (rising(progress, warmup) if module.training else 1.0) * cost
+        if module.training and bag > 0:
+            told = torch.log_softmax(module.net.bag(trace.code.z).float(), dim=1).gather(1, batch.x.long())
+            total = total - bag * (told * module.counted(batch.x)).sum(dim=1).mean()
         return Loss(total, {"reconstruction": nats.detach(), "kl": cost.detach()})
 
     return objective

@@ -18,7 +18,7 @@ from diabolo.checks import Ge, Gt, Le, Lt, ParameterError, check_parameters
 from diabolo.data.raw import Raw
 from diabolo.data.tokens import TokenCodec
 from diabolo.declare import register, spec
-from diabolo.generation import in_blocks
+from diabolo.generation import fitted_prior, in_blocks
 from diabolo.latent.fitting import fit_prior
 from diabolo.notices import warn
 from diabolo.objectives import log_likelihood
@@ -355,16 +355,13 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         list of str, list of list, or array
             Sequences, as ``fit`` was given them.
         """
-        check_is_fitted(self, "module_")
+        fitted = fitted_prior(self, prior)
         if n < 1:
             raise ValueError(f"n={n}: expected at least 1")
-        fitted = getattr(self, "prior_", None)
-        if prior not in ("auto", "own", "fitted"):
-            raise ValueError(f"prior={prior!r}: expected 'auto', 'own' or 'fitted'")
-        if (prior == "fitted" or condition is not None) and fitted is None:
-            raise TypeError("SequenceVAE has no fitted prior; learn one first: fit_prior(X), for classes with labels=")
+        if condition is not None and getattr(self, "prior_", None) is None:
+            raise TypeError("SequenceVAE has no fitted prior; learn one first, for classes: fit_prior(X, labels=...)")
         rng = np.random.default_rng(draw_seed(random_state))
-        if fitted is None or prior == "own":
+        if fitted is None:
             Z = rng.normal(size=(n, self.latent_dim))
         else:
             Z = fitted.sample(n, labels=condition, random_state=int(rng.integers(2**31)))
