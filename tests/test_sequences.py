@@ -328,7 +328,7 @@ def test_a_few_sequences_are_learned_by_heart(network):
     own = {
         "recurrent": {"max_epochs": 150, "learning_rate": 5e-3},
         "convolutional": {"max_epochs": 50, "learning_rate": 5e-3},
-        "attention": {"max_epochs": 100, "layers": 2},
+        "attention": {"max_epochs": 200, "layers": 2},
     }
     settings = {"width": 32, "dropout": 0.0, "word_dropout": 0.0, "validation_fraction": 0.0, "beta": 0.01}
     settings |= {"batch_size": 10, "random_state": 0, "device": "cpu", **own[network]}

@@ -97,7 +97,7 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     latent_dim: Annotated[int, Ge(1), "size of the code"] = field(default=32, kw_only=False)
     network: Annotated[
         Literal["recurrent", "convolutional", "attention"],
-        "what reads and writes: gated recurrent units, dilated convolutions or transformers",
+        "what reads and writes: long short-term memory, dilated convolutions or transformers",
     ] = "recurrent"
     tokens: Annotated[
         str,

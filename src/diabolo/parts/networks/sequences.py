@@ -40,28 +40,33 @@ class Embedding(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Gated recurrent units (Cho et al., 2014, arXiv:1406.1078), both ways to read, told the code at each step to write."""
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997), both ways to read, told the code at each step to write."""
 
     def __init__(self, width: int, layers: int, latent_dim: int, dropout: float):
         super().__init__()
-        between = dropout if layers > 1 else 0.0
-        self.reader = nn.GRU(width, width // 2, layers, batch_first=True, bidirectional=True, dropout=between)
-        self.writer = nn.GRU(width + latent_dim, width, layers, batch_first=True, dropout=between)
-        self.begin = nn.Linear(latent_dim, layers * width)
+        about = {"num_layers": layers, "batch_first": True, "dropout": dropout if layers > 1 else 0.0}
+        self.ahead, self.back = (nn.LSTM(width, half, **about) for half in (width - width // 2, width // 2))
+        self.writer = nn.LSTM(width + latent_dim, width, **about)
+        self.begin = nn.Linear(latent_dim, 2 * layers * width)
 
     def read(self, x: Tensor, inside: Tensor) -> Tensor:
         """Return what is known at each step of ``x`` ``(B, steps, width)``, of which ``inside`` says what counts."""
-        lengths = inside.sum(dim=1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        h, _ = nn.utils.rnn.pad_packed_sequence(self.reader(packed)[0], batch_first=True, total_length=x.shape[1])
-        return h
+        step = torch.arange(x.shape[1], device=x.device)
+        turned = torch.where(inside, inside.sum(dim=1, keepdim=True) - 1 - step, step)[
+            :, :, None
+        ]  # each row about its end
+        back, _ = self.back(x.gather(1, turned.expand_as(x)))
+        return torch.cat([self.ahead(x)[0], back.gather(1, turned.expand_as(back))], dim=2)
 
     def write(self, x: Tensor, z: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return what each step knows, and the state after the last."""
+        """Return what each step knows, and the two states after the last, one upon the other."""
         if state is None:
-            state = torch.tanh(self.begin(z)).view(len(z), self.writer.num_layers, -1).transpose(0, 1).contiguous()
-        h, state = self.writer(torch.cat([x, z[:, None].expand(-1, x.shape[1], -1)], dim=2), state)
-        return h, state
+            state = (
+                torch.tanh(self.begin(z)).view(len(z), 2, self.writer.num_layers, -1).permute(1, 2, 0, 3).contiguous()
+            )
+        told = torch.cat([x, z[:, None].expand(-1, x.shape[1], -1)], dim=2)
+        h, states = self.writer(told, (state[0], state[1]))
+        return h, torch.stack(states)
 
 
 class Convolutional(nn.Module):
@@ -171,7 +176,7 @@ NETWORKS: dict[str, type[Recurrent] | type[Convolutional] | type[Attending]] = {
     "convolutional": Convolutional,
     "attention": Attending,
 }
-BATCH_AXIS = {"recurrent": 1, "convolutional": 0, "attention": 2}  # of the state
+BATCH_AXIS = {"recurrent": 2, "convolutional": 0, "attention": 2}  # of the state
 
 
 class SequenceNetwork(nn.Module):
