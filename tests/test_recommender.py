@@ -84,14 +84,35 @@ def test_ease_refuses_a_catalogue_that_does_not_fit_into_memory():
 
 
 def test_a_graph_filter_is_a_product_of_three_matrices():
-    model = GraphFilter(from_power=0.4, user_power=0.7, to_power=0.2, n_neighbors=30).fit(S)
+    powers = {"from_power": 0.4, "user_power": 0.7, "to_power": 0.2, "n_damped": 0}
+    model = GraphFilter(n_neighbors=30, **powers).fit(S)
     users, items = X.sum(1), X.sum(0)
     wanted = np.diag(items**-0.4) @ X.T @ np.diag(users**-0.7) @ X @ np.diag(items**-0.2)
     np.fill_diagonal(wanted, 0)
     np.testing.assert_allclose(model.weights_.toarray(), wanted, rtol=1e-5)  # float32
-    few = GraphFilter(from_power=0.4, user_power=0.7, to_power=0.2, n_neighbors=3).fit(S).weights_
-    assert (np.diff(few.indptr) == 3).all()
+    few = GraphFilter(n_neighbors=3, **powers).fit(S).weights_
+    assert (np.diff(few.indptr) == 4).all()  # with the diagonal
     np.testing.assert_allclose(few.toarray().sum(1), np.sort(wanted, axis=1)[:, -3:].sum(1), rtol=1e-5)
+
+
+def test_a_graph_filter_damps_what_everybody_likes(tmp_path):
+    a, b, c, p, k = 0.4, 0.7, 0.2, 0.5, 3
+    model = GraphFilter(from_power=a, user_power=b, to_power=c, n_neighbors=30, damping=p).fit(S)
+    users, items = X.sum(1), X.sum(0).astype(float)
+    assert model.factors_[0].shape == (30, k)  # a tenth of the items
+    root = np.diag(users ** (-b / 2)) @ X @ np.diag(items ** (-(a + c) / 2))
+    values, vectors = np.linalg.eigh(root.T @ root)
+    values[-k:] = values[-k] * (values[-k:] / values[-k]) ** p
+    wanted = np.diag(items ** ((c - a) / 2)) @ (vectors * values) @ vectors.T @ np.diag(items ** ((a - c) / 2))
+    np.fill_diagonal(wanted, 0)
+    # the largest eigenvectors are found by iteration, in single precision
+    np.testing.assert_allclose(model.score_items(np.eye(30)), wanted, rtol=2e-3, atol=2e-3 * wanted.max())
+    model.save(tmp_path / "filter")
+    np.testing.assert_array_equal(diabolo.load(tmp_path / "filter").score_items(S), model.score_items(S))
+    plain = GraphFilter(from_power=a, user_power=b, to_power=c, n_damped=0).fit(S)
+    np.testing.assert_array_equal(
+        GraphFilter(from_power=a, user_power=b, to_power=c, damping=1).fit(S).score_items(S), plain.score_items(S)
+    )
 
 
 # rankings -----------------------------------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
+from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from diabolo.checks import Ge, Gt, ParameterError, check_parameters
+from diabolo.checks import Ge, Gt, Le, ParameterError, check_parameters
 from diabolo.data.interactions import as_rows
 from diabolo.declare import refuse_unknown, register, spec
 from diabolo.saving import Saved
@@ -287,18 +288,27 @@ class GraphFilter(ClosedForm):
     ``n_neighbors`` are kept, so that memory grows with the number of items, and a user is scored in microseconds for each item
     of the history.
 
+    :math:`B` is a symmetric matrix between powers of :math:`D_I`, and its largest eigenvalues :math:`\lambda_1, \dots,
+    \lambda_K` belong to what nearly everybody likes. They become :math:`\lambda_K (\lambda / \lambda_K)^p`, which leaves more
+    room for what is special to a user.
+
     {parameters}
 
     Attributes
     ----------
     weights_ : csr_array of shape (n_items, n_items)
-        :math:`B`, float32.
+        What is kept of :math:`B`, float32; on its diagonal is what ``factors_`` would have items say of themselves.
+    factors_ : tuple of two ndarrays of shape (n_items, n_damped)
+        Their product, the first by the transposed second, is what damping takes from :math:`B`.
 
     References
     ----------
     Shen et al., How powerful is graph convolution for recommendation?, CIKM 2021, arXiv:2108.07567.
 
     Fu et al., Revisiting neighborhood-based link prediction for collaborative filtering, 2022, arXiv:2203.15789.
+
+    Choi et al., Blurring-sharpening process models for collaborative filtering, SIGIR 2023, arXiv:2211.09324 (that smooth
+    scores are to be made sharper again).
 
     Examples
     --------
@@ -309,10 +319,14 @@ class GraphFilter(ClosedForm):
     1
     """
 
-    from_power: Annotated[float, Ge(0), "power a: how much less the popular items of a history say"] = 0.6
-    user_power: Annotated[float, Ge(0), "power b: how much less busy users say"] = 0.6
-    to_power: Annotated[float, Ge(0), "power c: how much less popular items are recommended"] = 0.3
+    from_power: Annotated[float, Ge(0), "power a: how much less the popular items of a history say"] = 0.5
+    user_power: Annotated[float, Ge(0), "power b: how much less busy users say"] = 0.5
+    to_power: Annotated[float, Ge(0), "power c: how much less popular items are recommended"] = 0.1
     n_neighbors: Annotated[int, Ge(1), "weights that are kept of each item"] = 400
+    n_damped: Annotated[
+        int, Ge(0), "largest eigenvalues that are damped, K; at most a tenth of the users and of the items"
+    ] = 80
+    damping: Annotated[float, Ge(0), Le(1), "power p that they are left with; 1 leaves them as they are"] = 0.3
 
     def _learn(self, rows: Any) -> None:
         n_items = rows.shape[1]
@@ -320,6 +334,8 @@ class GraphFilter(ClosedForm):
         chosen = np.maximum(self.popularity_, 1.0)
         there = sparse.csr_array(sparse.diags_array(chosen**-self.from_power) @ rows.T @ sparse.diags_array(taken))
         back = sparse.csr_array(rows @ sparse.diags_array(chosen**-self.to_power))
+        self.factors_ = self._damped(rows, taken, chosen)
+        itself = -np.einsum("ij,ij->i", *self.factors_)
         values, places, lengths = [], [], [0]
         for start in range(0, n_items, ITEMS_AT_A_TIME):
             part = sparse.csr_array(there[start : start + ITEMS_AT_A_TIME] @ back)
@@ -329,21 +345,40 @@ class GraphFilter(ClosedForm):
                 if len(near) > self.n_neighbors:
                     kept = np.argpartition(-weight, self.n_neighbors)[: self.n_neighbors]
                     near, weight = near[kept], weight[kept]
-                places.append(near)
-                values.append(weight.astype(np.float32))
-                lengths.append(len(near))
+                places.append(np.append(near, i))
+                values.append(np.append(weight, itself[i]).astype(np.float32))
+                lengths.append(len(near) + 1)
         cells = (np.concatenate(values), np.concatenate(places), np.cumsum(lengths))
         self.weights_ = sparse.csr_array(cells, shape=(n_items, n_items))
 
+    def _damped(self, rows: Any, taken: Array, chosen: Array) -> tuple[Array, Array]:
+        """Return two matrices ``(n_items, k)``, whose product is to be added to the weights."""
+        k = min(self.n_damped, min(rows.shape) // 10)
+        if k == 0 or self.damping == 1 or not rows.nnz:
+            return np.zeros((rows.shape[1], 0), np.float32), np.zeros((rows.shape[1], 0), np.float32)
+        both, apart = (self.from_power + self.to_power) / 2, (self.from_power - self.to_power) / 2
+        root = sparse.csr_array(sparse.diags_array(np.sqrt(taken)) @ rows @ sparse.diags_array(chosen**-both))
+        _, spread, directions = randomized_svd(root, k, n_iter=4, random_state=0)
+        values = np.square(spread, dtype=np.float64)
+        least = max(values[-1], np.finfo(np.float32).tiny)
+        change = least * (values / least) ** self.damping - values
+        one = directions.T * chosen[:, None] ** -apart
+        return one.astype(np.float32), (directions.T * change * chosen[:, None] ** apart).astype(np.float32)
+
     def _scores(self, rows: Any) -> Array:
-        return np.asarray((rows @ self.weights_).toarray())
+        found = np.asarray((rows @ self.weights_).toarray())
+        if self.factors_[0].shape[1]:
+            found += (rows @ self.factors_[0]) @ self.factors_[1].T
+        return found
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         meta, tensors = super()._get_state()
         parts = {f"weights.{k}": torch.from_numpy(getattr(self.weights_, k)) for k in ("data", "indices", "indptr")}
-        return meta, tensors | parts
+        factors = {f"factors.{i}": torch.from_numpy(part) for i, part in enumerate(self.factors_)}
+        return meta, tensors | parts | factors
 
     def _set_state(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         super()._set_state(meta, tensors)
         parts = tuple(tensors[f"weights.{k}"].numpy() for k in ("data", "indices", "indptr"))
         self.weights_ = sparse.csr_array(parts, shape=(self.n_features_in_, self.n_features_in_))
+        self.factors_ = (tensors["factors.0"].numpy(), tensors["factors.1"].numpy())
