@@ -326,7 +326,7 @@ SHORT = ["abc", "cab", "bca", "aabb", "ccc", "b", "", "abcabc", "cba", "bbca"]
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_few_sequences_are_learned_by_heart(network):
     own = {
-        "recurrent": {"max_epochs": 150, "learning_rate": 5e-3},
+        "recurrent": {"max_epochs": 300, "learning_rate": 5e-3},
         "convolutional": {"max_epochs": 50, "learning_rate": 5e-3},
         "attention": {"max_epochs": 200, "layers": 2},
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diabolo.module import AutoencoderModule
 from diabolo.objectives import Objective
-from diabolo.records import Batch, History
+from diabolo.records import Batch, History, Loss
 from diabolo.seeding import generator_state, seeded, set_generator_state
 from diabolo.training.checkpoint import check_folder, resume_run, save_run
 from diabolo.training.device import autocast, gradient_scaler
@@ -255,7 +255,7 @@ def _run_epoch(
     module, settings, ranks = run.module.train(), run.settings, run.settings.ranks
     hooks: list[Callable[[], None]] = [p.after_step for p in module.modules() if hasattr(p, "after_step")]  # type: ignore[misc]
     parameters = [p for p in module.parameters() if p.requires_grad]
-    seen: list[tuple[int, Tensor, dict[str, Tensor]]] = []
+    means = Means(math.ceil(len(rows) / settings.batch_size))
     for batch in rows.shuffled(settings.batch_size):
         progress = run.steps / total
         run.optimizer.param_groups[0]["lr"] = _learning_rate(settings, progress) * run.lr_scale * _cooled(run)
@@ -274,10 +274,10 @@ def _run_epoch(
         for hook in hooks:
             hook()
         run.steps += 1
-        seen.append((ranks.rows(batch), loss.total.detach(), {k: v.detach() for k, v in loss.terms.items()}))
+        means.add(ranks.rows(batch), loss)
         if stop.agreed:
             break
-    return _means(seen, ranks)
+    return means.found(ranks)
 
 
 def evaluated_rows(size: int) -> int:
@@ -292,22 +292,50 @@ def _evaluate(run: Run, rows: Rows, objective: Objective) -> dict[str, float]:
     run.module.eval()
     ranks = run.settings.ranks
     with seeded(run.settings.valid_seed + ranks.rank, run.settings.device):
-        seen = []
-        for batch in rows.in_order(evaluated_rows(rows.schema.size)):
-            loss = objective(run.module, batch, 1.0)
-            seen.append((ranks.rows(batch), loss.total, loss.terms))
-    return _means(seen, ranks)
+        size = evaluated_rows(rows.schema.size)
+        means = Means(math.ceil(len(rows) / size))
+        for batch in rows.in_order(size):
+            means.add(ranks.rows(batch), objective(run.module, batch, 1.0))
+    return means.found(ranks)
 
 
-def _means(seen: list[tuple[int, Tensor, dict[str, Tensor]]], ranks: Ranks) -> dict[str, float]:
-    """Average batches by their rows; the only place where the loop waits for the device."""
-    weights = torch.tensor([n for n, _, _ in seen], dtype=torch.float64)
-    count = float(weights.sum())
-    weights /= count
-    out = {"loss": float(torch.stack([t for _, t, _ in seen]).cpu().double() @ weights)}
-    for name in seen[0][2]:
-        out[name] = float(torch.stack([terms[name] for _, _, terms in seen]).cpu().double() @ weights)
-    return ranks.means(out, count)
+class Means:
+    """Means of loss terms over batches, by their rows, without waiting for the device.
+
+    All values go into one tensor: a small one kept of each step would come to lie where a large one was freed, which then has no
+    room there in the next step, so that memory would grow from step to step.
+
+    Parameters
+    ----------
+    batches : int
+        About how many there are.
+    """
+
+    def __init__(self, batches: int):
+        self.batches = batches
+        self.rows: list[int] = []
+        self.values: Tensor | None = None  # (batches, 1 + terms)
+        self.names: tuple[str, ...] = ()
+
+    def add(self, rows: int, loss: Loss) -> None:
+        """Take in a batch."""
+        if self.values is None:
+            self.names = tuple(loss.terms)
+            self.values = torch.empty(max(1, self.batches), 1 + len(self.names), device=loss.total.device)
+        if len(self.rows) == len(self.values):
+            self.values = torch.cat([self.values, torch.empty_like(self.values)])
+        for i, value in enumerate((loss.total, *(loss.terms[name] for name in self.names))):
+            self.values[len(self.rows), i] = value.detach()
+        self.rows.append(rows)
+
+    def found(self, ranks: Ranks) -> dict[str, float]:
+        """Return the mean of each term; the only place where the loop waits for the device."""
+        if self.values is None:
+            raise RuntimeError("means of no batch")
+        weights = torch.tensor(self.rows, dtype=torch.float64)
+        count = float(weights.sum())
+        means = (weights / count) @ self.values[: len(self.rows)].cpu().double()
+        return ranks.means(dict(zip(("loss", *self.names), means.tolist(), strict=True)), count)
 
 
 def _learning_rate(settings: Settings, progress: float) -> float:

@@ -40,7 +40,10 @@ class Embedding(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997), both ways to read, told the code at each step to write."""
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997), both ways to read, told the code at each step to write.
+
+    It begins by keeping most of what it knows (Jozefowicz et al., 2015: a bias of 1 of the gates that forget).
+    """
 
     def __init__(self, width: int, layers: int, latent_dim: int, dropout: float):
         super().__init__()
@@ -48,6 +51,10 @@ class Recurrent(nn.Module):
         self.ahead, self.back = (nn.LSTM(width, half, **about) for half in (width - width // 2, width // 2))
         self.writer = nn.LSTM(width + latent_dim, width, **about)
         self.begin = nn.Linear(latent_dim, 2 * layers * width)
+        for cells in (self.ahead, self.back, self.writer):
+            for name, bias in cells.named_parameters():
+                if name.startswith("bias_ih"):  # gates: in, forget, new, out
+                    nn.init.ones_(bias.data[cells.hidden_size : 2 * cells.hidden_size])
 
     def read(self, x: Tensor, inside: Tensor) -> Tensor:
         """Return what is known at each step of ``x`` ``(B, steps, width)``, of which ``inside`` says what counts."""
