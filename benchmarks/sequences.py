@@ -85,18 +85,21 @@ PLANS = {
         "levels": {
             "every": 4,
             "made": 300,
-            "models": {"recurrent": {"width": 96, "batch_size": 32, "max_epochs": 12}},
+            "models": {"recurrent": {"width": 96, "batch_size": 32, "max_epochs": 60}},
         },
         "chorales": {
             "shifts": (0,),
-            "models": {"recurrent": {"width": 128, "dropout": 0.2, "batch_size": 16, "max_epochs": 30}},
-            "lstm": {"hidden": 128, "width": 128, "batch": 16, "epochs": 30, "dropout": 0.5},
+            "models": {"recurrent": {"width": 128, "dropout": 0.2, "batch_size": 16, "max_epochs": 80}},
+            "lstm": {"hidden": 128, "width": 128, "batch": 16, "epochs": 80, "dropout": 0.5},
         },
         "molecules": {
             "rows": 4000,
             "held_out": 300,
             "made": 1000,
-            "models": {"beta 0.1": {"beta": 0.1, "width": 128, "batch_size": 32, "max_epochs": 12}},
+            "models": {
+                "beta 1": {"beta": 1.0, "width": 128, "batch_size": 32, "max_epochs": 12},
+                "beta 0.1": {"beta": 0.1, "width": 128, "batch_size": 32, "max_epochs": 12},
+            },
             "lstm": {"hidden": 128, "width": 128, "batch": 32, "epochs": 12, "dropout": 0.1},
         },
         "text": {
@@ -163,6 +166,8 @@ def chorales(plan, options, keep):
         keep(f"diabolo | {network}", about)
         made = model.sample(20, temperature=0.9, random_state=0)
         leave(options, f"chorales, {network}.txt", [" ".join(piece) for piece in made])
+    if options.only:
+        return
     _, _, found, about = language(plan, options, parts["train"], parts["test"], parts["valid"])
     keep("language model | LSTM", about | {"nll": float(found.sum() / steps["test"])})
 
@@ -180,6 +185,8 @@ def molecules(plan, options, keep):
             made = model.sample(n, decoding=decoding, random_state=0)
             keep(f"diabolo | {name}, {decoding}", about)
             leave(options, f"molecules | diabolo | {name}, {decoding}.smi", made)
+    if options.only:
+        return
     cut = re.compile(texts.SMILES).findall
     model, tokens, found, about = language(plan, options, [cut(s) for s in train], [cut(s) for s in held_out])
     keep("language model | LSTM", about | {"nll": float(found.mean())})
@@ -199,6 +206,8 @@ def text(plan, options, keep):
         ways = [model.inverse_transform(way, decoding="beam") for way in between(model.transform(held_out[:6]))]
         made = model.sample(20, temperature=0.7, random_state=0)
         leave(options, f"text, {network}.txt", [" ".join(row) for way in [*ways, made] for row in (*way, [])])
+    if options.only:
+        return
     _, _, found, about = language(plan, options, train, held_out)
     keep("language model | LSTM", about | {"nll": float(found.mean())})
 
@@ -225,8 +234,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=600, help="of training at most, for each model")
     parser.add_argument("--into", type=Path, help="folder for what is made")
     parser.add_argument("--score", type=Path, help="folder of molecules to be judged")
+    parser.add_argument("--only", nargs="*", help="settings of the autoencoder, without the models beside it")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
+    if options.only:
+        for job in PLANS[options.size].values():
+            job["models"] = {name: settings for name, settings in job["models"].items() if name in options.only}
     wrong = [job for job in options.jobs or () if job not in JOBS]
     if wrong:
         parser.error(f"unknown: {', '.join(wrong)}; expected {', '.join(JOBS)}")

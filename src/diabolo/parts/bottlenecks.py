@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from diabolo.records import Code
 
 __all__ = ["Bottleneck", "Gaussian", "Identity", "NormalPrior", "Rectified", "draw_gaussian", "gaussian_entropy"]
-__all__ += ["gaussian_kl", "gaussian_log_prob", "normal_log_prob", "split_gaussian"]
+__all__ += [
+    "gaussian_kl",
+    "gaussian_log_prob",
+    "mixture_kl_bound",
+    "mixture_log_prob",
+    "normal_log_prob",
+    "split_gaussian",
+]
 
 
 class Bottleneck(nn.Module, ABC):
@@ -170,6 +177,22 @@ def gaussian_kl(
         return 0.5 * ((mu - prior_mu).square() + logvar.exp() - 1.0 - logvar)
     scaled = ((mu - prior_mu).square() + logvar.exp()) * (-prior_logvar).exp()
     return 0.5 * (scaled - 1.0 + prior_logvar - logvar)
+
+
+def mixture_log_prob(z: Tensor, means: Tensor, logvars: Tensor, log_weights: Tensor) -> Tensor:
+    """Return the log-density of codes ``(B, D)`` under diagonal Gaussians with log-weights ``(K,)``: ``(B,)`` in nats.
+
+    They are the same for all codes, ``(K, D)``, or each has its own, ``(B, K, D)``.
+    """
+    return (gaussian_log_prob(z[:, None], means, logvars).sum(2) + log_weights).logsumexp(dim=1)
+
+
+def mixture_kl_bound(divergences: Tensor, log_weights: Tensor) -> Tensor:
+    """Return an upper bound ``(B,)`` of the KL divergence from a mixture, from those of its components ``(B, K)``.
+
+    It is exact for one component (Hershey and Olsen, 2007, doi:10.1109/ICASSP.2007.366913).
+    """
+    return -(log_weights - divergences).logsumexp(dim=1)
 
 
 class Gaussian(Bottleneck):

@@ -18,6 +18,8 @@ from diabolo.parts.bottlenecks import (
     draw_gaussian,
     gaussian_kl,
     gaussian_log_prob,
+    mixture_kl_bound,
+    mixture_log_prob,
     normal_log_prob,
     split_gaussian,
 )
@@ -127,19 +129,16 @@ class CompositePrior(Bottleneck):
         former : Tensor of shape (B, 2 * latent_dim)
             The output of the former encoder for the same rows.
         drawn : bool
-            Whether the code was drawn; the bound for centres is that of Hershey and Olsen (2007,
-            doi:10.1109/ICASSP.2007.366913).
+            Whether the code was drawn.
         """
         mean, logvar = code.aux["posterior_mean"], code.aux["posterior_logvar"]
         means, logvars = split_gaussian(former)
         zero = torch.zeros_like(means)
-        components = ((zero, zero), (means, logvars), (zero, torch.full_like(zero, WIDE_LOGVAR)))
+        parts = torch.stack([zero, means, zero], 1), torch.stack([zero, logvars, zero + WIDE_LOGVAR], 1)  # (B, 3, D)
         shares = torch.tensor(SHARES, dtype=mean.dtype, device=mean.device).log()  # (3,)
         if drawn:
-            each = torch.stack([gaussian_log_prob(code.z, m, v).sum(1) for m, v in components], dim=1)  # (B, 3)
-            return gaussian_log_prob(code.z, mean, logvar).sum(1) - (each + shares).logsumexp(dim=1)
-        apart = torch.stack([gaussian_kl(mean, logvar, m, v).sum(1) for m, v in components], dim=1)
-        return -(shares - apart).logsumexp(dim=1)
+            return gaussian_log_prob(code.z, mean, logvar).sum(1) - mixture_log_prob(code.z, *parts, shares)
+        return mixture_kl_bound(gaussian_kl(mean[:, None], logvar[:, None], *parts).sum(2), shares)
 
     def prior(self, n: int, temperature: float = 1.0) -> Tensor:
         """Draw from N(0, I), the part of the prior that needs no row."""

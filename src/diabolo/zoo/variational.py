@@ -24,6 +24,8 @@ from diabolo.parts.bottlenecks import (
     draw_gaussian,
     gaussian_kl,
     gaussian_log_prob,
+    mixture_kl_bound,
+    mixture_log_prob,
     split_gaussian,
 )
 from diabolo.records import Batch, Code, Schema
@@ -250,14 +252,12 @@ class GaussianMixture(Bottleneck, ABC):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Return the log-density of the mixture."""
-        means, logvars, log_weights = self.components()
-        each = gaussian_log_prob(z[:, None], means, logvars).sum(2)  # (B, K)
-        return (each + log_weights).logsumexp(dim=1)
+        return mixture_log_prob(z, *self.components())
 
     def bound(self, mean: Tensor, logvar: Tensor) -> Tensor:
         """Return an upper bound of the KL divergence of posteriors ``(B, D)``, ``(B,)``."""
         _, _, log_weights = self.components()
-        return -(log_weights - self.divergences(mean, logvar).sum(2)).logsumexp(dim=1)
+        return mixture_kl_bound(self.divergences(mean, logvar).sum(2), log_weights)
 
     def divergences(self, mean: Tensor, logvar: Tensor) -> Tensor:
         """Return the KL divergence of posteriors ``(B, D)`` from each component, unit by unit, ``(B, K, D)``."""
