@@ -89,8 +89,8 @@ PLANS = {
         },
         "chorales": {
             "shifts": (0,),
-            "models": {"recurrent": {"width": 128, "dropout": 0.2, "batch_size": 16, "max_epochs": 80}},
-            "lstm": {"hidden": 128, "width": 128, "batch": 16, "epochs": 80, "dropout": 0.5},
+            "models": {"recurrent": {"width": 128, "dropout": 0.2, "batch_size": 16, "max_epochs": 60}},
+            "lstm": {"hidden": 128, "width": 128, "batch": 16, "epochs": 60, "dropout": 0.5},
         },
         "molecules": {
             "rows": 4000,
@@ -98,6 +98,13 @@ PLANS = {
             "made": 1000,
             "models": {
                 "beta 1": {"beta": 1.0, "width": 128, "batch_size": 32, "max_epochs": 12},
+                "beta 1, none hidden": {
+                    "beta": 1.0,
+                    "word_dropout": 0.0,
+                    "width": 128,
+                    "batch_size": 32,
+                    "max_epochs": 12,
+                },
                 "beta 0.1": {"beta": 0.1, "width": 128, "batch_size": 32, "max_epochs": 12},
             },
             "lstm": {"hidden": 128, "width": 128, "batch": 32, "epochs": 12, "dropout": 0.1},
@@ -106,7 +113,16 @@ PLANS = {
             "rows": 3000,
             "held_out": 300,
             "draws": 20,
-            "models": {"recurrent": {"width": 128, "dropout": 0.3, "batch_size": 32, "max_epochs": 12}},
+            "models": {
+                "recurrent": {"width": 128, "dropout": 0.3, "batch_size": 32, "max_epochs": 12},
+                "recurrent, none hidden": {
+                    "word_dropout": 0.0,
+                    "width": 128,
+                    "dropout": 0.3,
+                    "batch_size": 32,
+                    "max_epochs": 12,
+                },
+            },
             "lstm": {"hidden": 128, "width": 128, "batch": 32, "epochs": 20, "dropout": 0.3},
         },
     },
@@ -199,13 +215,13 @@ def molecules(plan, options, keep):
 def text(plan, options, keep):
     train, held_out = texts.sentences(DATA, plan["rows"])
     held_out = held_out[: plan["held_out"]]
-    for network, settings in plan["models"].items():
-        model, about = fit(train, options, 32, network=network, tokens="items", **settings)
+    for name, settings in plan["models"].items():
+        model, about = fit(train, options, 32, network=name.split(",")[0], tokens="items", **settings)
         about |= texts.information(model, held_out) | {"nll": float(nats(model, held_out, plan["draws"]).mean())}
-        keep(f"diabolo | {network}", about)
+        keep(f"diabolo | {name}", about)
         ways = [model.inverse_transform(way, decoding="beam") for way in between(model.transform(held_out[:6]))]
         made = model.sample(20, temperature=0.7, random_state=0)
-        leave(options, f"text, {network}.txt", [" ".join(row) for way in [*ways, made] for row in (*way, [])])
+        leave(options, f"text, {name}.txt", [" ".join(row) for way in [*ways, made] for row in (*way, [])])
     if options.only:
         return
     _, _, found, about = language(plan, options, train, held_out)

@@ -27,7 +27,7 @@ def rows(n):
     return made
 def use(n):
     model = {{
-        "GraphFilter": GraphFilter(n_damped=20),
+        "GraphFilter": GraphFilter(),
         "MultVAE": MultVAE(8, hidden=(16,), network="mlp", max_epochs=1, batch_size=100),
     }}["{model}"]
     fitted = Recommender(model, random_state=0).fit(rows(n))
@@ -46,4 +46,4 @@ def test_memory_grows_with_what_was_chosen_and_a_batch(model):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     grown = float(done.stdout.split()[-1])
     # a batch of training is 9 MiB and one of judging more, some copies of each; weights of 16 units, with Adam's moments, 12 MiB
-    assert grown < DENSE / 4, f"{grown:.0f} MiB of {DENSE:.0f} MiB for all cells"
+    assert grown < DENSE / 6, f"{grown:.0f} MiB of {DENSE:.0f} MiB for all cells"

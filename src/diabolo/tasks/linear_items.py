@@ -368,7 +368,8 @@ class GraphFilter(ClosedForm):
     def _scores(self, rows: Any) -> Array:
         found = np.asarray((rows @ self.weights_).toarray())
         if self.factors_[0].shape[1]:
-            found += (rows @ self.factors_[0]) @ self.factors_[1].T
+            told, by = (torch.from_numpy(np.ascontiguousarray(x)) for x in (rows @ self.factors_[0], self.factors_[1]))
+            torch.from_numpy(found).addmm_(told, by.T)
         return found
 
     def _get_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
