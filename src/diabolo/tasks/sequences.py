@@ -54,8 +54,8 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
               - \lambda \sum_t \log b(x_t \mid z)
 
     in nats per sequence, its end included. A decoder that sees all tokens before a token can do without the code, which then
-    means nothing. Against that the weight :math:`w` rises from 0 to 1, each unit has some nats of divergence free, tokens are
-    hidden from the decoder in training, and the code alone has to tell which tokens there are (the last term, of training only).
+    means nothing. Against that the weight :math:`w` rises from 0 to 1, each unit has some nats of divergence free, and the code
+    alone has to tell which tokens there are (the last term, of training only); tokens may be hidden from the decoder, too.
 
     Sequences are strings, cut into characters, words, or what a regular expression matches (of molecules
     ``r"Cl|Br|\\[.*?\\]|."``); lists of strings, whole numbers or tuples of these; or an array of them, ``(n, length)`` or, for
@@ -108,9 +108,12 @@ class SequenceVAE(Saved, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     width: Annotated[int, Ge(4), "of all layers; for attention a multiple of 4"] = 256
     layers: Annotated[int, Ge(1), "each way; of convolutions groups of six"] = 1
     dropout: Annotated[float, Ge(0), Lt(1), "share of what layers put out that is dropped in training"] = 0.1
-    word_dropout: Annotated[float, Ge(0), Lt(1), "share of the tokens that are hidden from the decoder in training"] = (
-        0.2
-    )
+    word_dropout: Annotated[
+        float,
+        Ge(0),
+        Lt(1),
+        "share of the tokens that are hidden from the decoder in training, so that it needs the code",
+    ] = 0.0
     kl_warmup: Annotated[
         float, Ge(0), Le(1), "share of training over which the weight of the KL term rises from 0 to 1"
     ] = 0.3
