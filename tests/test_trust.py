@@ -249,12 +249,12 @@ def test_max_time_ends_a_long_epoch():
 
 def test_an_unfinished_epoch_that_diverged_is_thrown_away(monkeypatch):
     at_step(monkeypatch, 3 * STEPS + 2, interrupt)
-    means = loop._means
+    found = loop.Means.found
 
-    def broken(seen, ranks):
-        return means(seen, ranks) | ({"loss": float("nan")} if len(seen) == 3 else {})  # the steps of that epoch
+    def broken(means, ranks):
+        return found(means, ranks) | ({"loss": float("nan")} if len(means.rows) == 3 else {})  # the steps of that epoch
 
-    monkeypatch.setattr(loop, "_means", broken)
+    monkeypatch.setattr(loop.Means, "found", broken)
     model = Autoencoder(2, **QUICK | {"max_epochs": 8, "validation_fraction": 0}).fit(IRIS)
     assert (model.history_.stop_reason, len(model.history_)) == ("interrupted", 3)
     assert "epoch 4: the loss was not finite" in model.history_.events[0]
