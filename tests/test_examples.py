@@ -241,7 +241,7 @@ def test_molecules(run, tmp_path):
 
 
 def test_sentences_between(run, capsys):
-    result = run("sentences_between", "--epochs", "8")
+    result = run("sentences_between", "--epochs", "12")
     assert result["known_words"] == 1
     assert result["known_pairs"] > 0.5
     assert "between two sentences" in capsys.readouterr().out
