@@ -21,7 +21,7 @@ before, which is what has been published. Nats of all tokens of a piece, its end
 molecules: SMILES of ZINC, an atom a token (small: 4,000 of them); the first 5,000 are held out. Rebuilt: greedy decoding of the
 centre of the code gives the very letters. Codes are drawn from a mixture of normals fitted to those of the rows of training.
 
-A fifth of the tokens is hidden from the decoder in training unless a setting says none, of chorales a tenth.
+In small runs a fifth of the tokens is hidden from the decoder in training unless a setting says none; of chorales always a tenth.
 
 text: sentences of film reviews (Pang and Lee, 2005; small: 3,000 of them), words that occur less than 3 times as one word; nats
 of a sentence, its end included, by importance sampling. Mutual information and units in use as in He et al. (2019).

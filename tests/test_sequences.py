@@ -342,10 +342,10 @@ def test_codes_are_used_without_tuning():
     rng = np.random.default_rng(0)
     nouns, verbs = ["cat", "dog", "bird", "fish"], ["sees", "likes", "hears", "fears"]
     rows = [f"{rng.choice(nouns)} {rng.choice(verbs)} {rng.choice(nouns)}" for _ in range(600)]
-    model = SequenceVAE(8, width=32, max_epochs=30, random_state=0, device="cpu").fit(rows)
+    model = SequenceVAE(8, width=32, max_epochs=60, random_state=0, device="cpu").fit(rows)
     found = diagnose(model, rows, random_state=0)
     assert found.n_active == 8
-    assert 0.6 < found.kl.sum() < 1.2  # nats: about what is free, 0.1 for each unit
+    assert 0.7 < found.kl.sum() < 1.2  # nats: what is free
     assert (
         found.mutual_information > 0.4
     )  # most of which tells sentences apart, for all that the decoder could do without
